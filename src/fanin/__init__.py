@@ -1,0 +1,39 @@
+"""fanin: start every neural network well, and prove it.
+
+``fanin.sample`` draws initial weights; ``fanin.compare`` trains one network under many initializers and says
+which is better, by how much and how surely. Importing fanin loads no framework.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from fanin.errors import FaninError
+
+if TYPE_CHECKING:
+    from fanin.api import compare, sample
+    from fanin.experiments.tasks import make_task
+    from fanin.initializers.specs import canonical
+    from fanin.records import Init
+
+__all__ = ["FaninError", "Init", "__version__", "canonical", "compare", "make_task", "sample"]
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Init": "fanin.records",
+    "canonical": "fanin.initializers.specs",
+    "compare": "fanin.api",
+    "make_task": "fanin.experiments.tasks",
+    "sample": "fanin.api",
+}
+"""Where each public name lives; loaded when it is first asked for, so that importing fanin costs little."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'fanin' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

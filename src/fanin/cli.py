@@ -1,0 +1,241 @@
+"""The command line: arguments to `fanin.api`, results to the terminal. Nothing is decided here."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fanin.errors import FaninError, InvalidValueError, StoreError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fanin.experiments.executor import Progress
+    from fanin.experiments.results import Results
+    from fanin.experiments.spec import Experiment
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="fanin",
+    help="Start every neural network well, and prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _console(stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    plain = not (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(stderr=stderr, highlight=False, width=160 if plain else None)
+
+
+@app.command()
+def compare(  # noqa: PLR0917 - one parameter for each flag
+    task: Annotated[
+        str, typer.Option(help="digits, mnist, fashion_mnist, cifar10, path.npz or file.py:load.")
+    ] = "digits",
+    model: Annotated[
+        str | None, typer.Option(help="mlp:128x128, cnn:16x32 or file.py:build. [default: the task's own]")
+    ] = None,
+    activation: Annotated[
+        list[str] | None, typer.Option(help="Between layers; repeat to cross with the initializers. [default: relu]")
+    ] = None,
+    init: Annotated[
+        list[str] | None,
+        typer.Option(help="An initializer; repeat. he_normal+tanh brings its own activation. [default: eight of them]"),
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Paired repetitions; below 6 nothing is called better.")] = 8,
+    lr: Annotated[
+        list[str] | None,
+        typer.Option(help="A learning rate; repeat to choose one for each initializer; or auto. [default: three rates]"),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training data. [default: the task's own]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Examples in a step. [default: the task's own]")] = None,
+    optimizer: Annotated[str, typer.Option(help="A Keras optimizer, such as adam or 'sgd(momentum=0.9)'.")] = "adam",
+    baseline: Annotated[
+        str | None, typer.Option(help="What the others are compared to. [default: glorot_uniform, or the first]")
+    ] = None,
+    store: Annotated[Path, typer.Option(help="File that keeps finished runs; the same command continues.")] = Path(
+        "fanin.sqlite"
+    ),
+    report: Annotated[Path, typer.Option(help="HTML report to write.")] = Path("report.html"),
+    figure: Annotated[Path | None, typer.Option(help="Picture to write as well (.png, .pdf, .svg).")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Table of all runs to write as well.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Say how many runs and how long; train and write nothing.")] = False,
+) -> None:
+    """Train one network under many initializers, seeds and learning rates, and say which is better.
+
+    Examples:
+
+      fanin compare
+
+      fanin compare --init he_normal --init glorot_uniform --task mnist --lr auto
+
+      fanin compare --init he_normal+relu --init glorot_uniform+tanh --model mlp:512x256
+    """
+    from fanin import api
+    from fanin.experiments.spec import experiment
+
+    for path in (report, figure, csv):
+        if path is not None and not dry_run:
+            _must_be_writable(path)
+    if figure is not None:
+        from fanin.report.figure import check_format
+
+        check_format(figure)
+    decided = experiment(
+        task=task, model=model, activation=activation or (), init=init or (), seeds=seeds, lr=_rates(lr),
+        epochs=epochs, batch_size=batch_size, optimizer=optimizer, baseline=baseline,
+    )  # fmt: skip
+    with _progress() as progress:
+        if dry_run:
+            estimate = api.estimate(decided, store, progress)
+        else:
+            results = api.run_experiment(decided, store, progress)
+    if dry_run:
+        text = (
+            f"{estimate.runs} runs, {estimate.runs - estimate.missing} of them finished in {store}; "
+            f"about {_duration(estimate.seconds)} for the other {estimate.missing}."
+        )
+        _out(json.dumps({"runs": estimate.runs, "missing": estimate.missing, "seconds": estimate.seconds}) if as_json else text)
+        return
+    _write(results, report, figure, csv)
+    if as_json:
+        _out(json.dumps(results.to_dict(), allow_nan=False))
+    else:
+        _show(results, report)
+
+
+@app.command("list")
+def list_(as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False) -> None:
+    """List the initializers, tasks and models that compare knows."""
+    from rich.table import Table
+
+    from fanin.experiments.datasets import TASKS
+    from fanin.experiments.models import MODELS
+    from fanin.initializers import INITIALIZERS
+
+    sections = {
+        "initializers": {
+            entry.name: {
+                "summary": entry.summary,
+                "parameters": {name: parameter.default for name, parameter in entry.parameters.items()},
+                "also": list(entry.aliases),
+                "source": entry.source,
+            }
+            for entry in INITIALIZERS.values()
+        },
+        "tasks": {name: entry.summary for name, entry in TASKS.items()},
+        "models": MODELS,
+    }
+    if as_json:
+        _out(json.dumps(sections))
+        return
+    console = _console()
+    table = Table("initializer", "parameters", "what it draws", "also called", box=None, title_justify="left")
+    for entry in INITIALIZERS.values():
+        params = ", ".join(f"{name}={parameter.default}" for name, parameter in entry.parameters.items())
+        table.add_row(entry.name, params, entry.summary, ", ".join(entry.aliases))
+    console.print(table)
+    for name in ("tasks", "models"):
+        console.print(f"\n{name}")
+        for key, text in sections[name].items():
+            console.print(f"  {key:16} {text}", markup=False)
+
+
+def _out(text: str) -> None:
+    """Write to standard output as it is, without wrapping or colour."""
+    sys.stdout.write(text + "\n")
+
+
+def _rates(given: list[str] | None) -> list[float] | str | None:
+    if given is None:
+        return None
+    if given == ["auto"]:
+        return "auto"
+    try:
+        return [float(text) for text in given]
+    except ValueError:
+        raise InvalidValueError(
+            "The learning rate cannot be read", given=", ".join(given), allowed="numbers above 0, or auto alone"
+        ) from None
+
+
+def _must_be_writable(path: Path) -> None:
+    """Found before anything is trained, not after."""
+    folder = path.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
+        raise StoreError("The file cannot be written", given=str(path), allowed="a file in a folder that exists and can be written to")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@contextmanager
+def _progress() -> Iterator["Progress"]:
+    """A live bar on a terminal, a line now and then elsewhere; always on standard error."""
+    from fanin.progress import Bar, Lines
+
+    with Bar(_console(stderr=True)) if sys.stderr.isatty() else Lines(sys.stderr) as progress:
+        yield progress
+
+
+def _write(results: "Results", report: Path, figure: Path | None, csv: Path | None) -> None:
+    from fanin.report.files import write_whole
+    from fanin.report.html import html
+
+    write_whole(report, html(results, command=_command()).encode())
+    if csv is not None:
+        write_whole(csv, results.to_csv().encode())
+    if figure is not None:
+        from fanin.report.figure import figure_bytes
+
+        write_whole(figure, figure_bytes(results, figure.suffix[1:]))
+
+
+def _command() -> str:
+    import shlex
+
+    return shlex.join(["fanin", *sys.argv[1:]])
+
+
+def _show(results: "Results", report: Path) -> None:
+    from fanin.report.terminal import table, text
+
+    console = _console()
+    console.print(table(results))
+    console.print()
+    for line in text(results):
+        console.print(line, markup=False, soft_wrap=True)
+    console.print(f"\nReport: {report}", markup=False)
+    console.print("Next:   fanin compare --lr auto          (choose the rates from a wide range)", markup=False)
+    console.print("        fanin compare --init he_normal+tanh --init glorot_uniform+tanh   (another activation)", markup=False)
+
+
+def main() -> Any:
+    """Run the command line; a user's mistake is one message and exit code 2."""
+    try:
+        app()
+    except FaninError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. Finished runs are kept; the same command continues.\n")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

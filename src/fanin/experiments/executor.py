@@ -1,0 +1,236 @@
+"""Run an experiment: what is missing is trained and kept, what is there is read."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fanin.errors import FaninError, ModelError
+from fanin.experiments.analysis import choose_rates
+from fanin.experiments.cache import cache_dir
+from fanin.experiments.spec import Experiment
+from fanin.experiments.store import Store
+from fanin.initializers import canonical, draw_param
+from fanin.recipes import single
+from fanin.records import Plan, Program, Run, RunResult
+
+if TYPE_CHECKING:
+    from fanin.keras.trainer import Trainer
+
+__all__ = ["Estimate", "Executor", "Progress", "Quiet"]
+
+
+class Progress(Protocol):
+    """Who is told how a long job goes."""
+
+    def total(self, runs: int, run_steps: int) -> None:
+        """So much is to be done from here on."""
+
+    def advance(self, run_steps: int) -> None:
+        """So much more is done; called from any thread."""
+
+    def finished(self, runs: int) -> None:
+        """So many more runs are finished and kept."""
+
+    def note(self, text: str) -> None:
+        """What is going on now."""
+
+
+class Quiet:
+    """A `Progress` that says nothing."""
+
+    def total(self, runs: int, run_steps: int) -> None:
+        """Nothing."""
+
+    def advance(self, run_steps: int) -> None:
+        """Nothing."""
+
+    def finished(self, runs: int) -> None:
+        """Nothing."""
+
+    def note(self, text: str) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an experiment would take: its runs, those not yet in the store, and the seconds for these."""
+
+    runs: int
+    missing: int
+    seconds: float
+
+
+@dataclass
+class Executor:
+    """Runs experiments on a store.
+
+    Args:
+        experiment: What to run.
+        store: Where finished runs are kept, or None to look at nothing and keep nothing.
+        progress: Who is told.
+    """
+
+    experiment: Experiment
+    store: Store | None
+    progress: Progress = field(default_factory=Quiet)
+    _trainers: dict[str, "Trainer"] = field(default_factory=dict)
+    _plans: dict[tuple[str, str], Plan] = field(default_factory=dict)
+
+    def prepare(self) -> None:
+        """Build every network and plan every initializer, so that a mistake is found before anything is trained.
+
+        Raises:
+            FaninError: If model and data do not fit, or an initializer does not fit a layer.
+        """
+        for arm in self.experiment.arms:
+            plan = self._plan(arm.activation, str(arm.init))
+            for entry in plan.chosen:
+                try:
+                    draw_param(entry.param, arm.init, seed=0)
+                except FaninError as error:
+                    raise ModelError(
+                        f"The initializer {arm.label} does not fit the layer {entry.param.path}: {error.what}",
+                        given=str(error.given),
+                        allowed=error.allowed,
+                    ) from None
+
+    def trainer(self, activation: str) -> "Trainer":
+        """The trainer of the network with this activation, built once."""
+        from fanin.keras.backend import start
+
+        start(cache_dir() / "xla")
+        from fanin.keras.program import network
+        from fanin.keras.trainer import Trainer
+
+        if activation not in self._trainers:
+            spec = self.experiment
+            net = network(spec.model, spec.task, activation, spec.settings)
+
+            def weights(run: Run) -> Mapping[str, Any]:
+                plan = self._plan(run.activation, run.init)
+                return {e.param.path: draw_param(e.param, e.init, run.seed) for e in plan.chosen if e.init}
+
+            self._trainers[activation] = Trainer(net, spec.task, spec.settings, weights)
+        return self._trainers[activation]
+
+    def _plan(self, activation: str, init: str) -> Plan:
+        if (activation, init) not in self._plans:
+            self._plans[activation, init] = single(self.trainer(activation).net.info, canonical(init))
+        return self._plans[activation, init]
+
+    def left_alone(self) -> dict[str, str]:
+        """Parameters that no initializer touches, with the reason for each; biases and norms not listed."""
+        return {
+            entry.param.path: entry.reason
+            for arm in self.experiment.arms
+            for entry in self._plan(arm.activation, str(arm.init)).entries
+            if entry.init is None and entry.param.role not in ("bias", "norm")
+        }
+
+    def estimate(self) -> Estimate:
+        """How many runs there are, how many are missing, and how long those will take; trains only to measure."""
+        runs = [*self.experiment.tuning_runs(), *self._all_compared()]
+        missing = self._missing(runs)
+        seconds = 0.0
+        for activation in dict.fromkeys(run.activation for run in missing):
+            part = [run for run in missing if run.activation == activation]
+            with self._model_errors():
+                trainer = self.trainer(activation)
+                rate = self._program(trainer, part).rate * len(trainer.devices)
+            seconds += len(part) * trainer.marks[-1] / rate
+        return Estimate(len(runs), len(missing), seconds)
+
+    def _all_compared(self) -> list[Run]:
+        """The compared runs, or as many stand-ins where their learning rate is yet to be chosen."""
+        if self.experiment.auto:
+            return self.experiment.compared_runs({a: self.experiment.learning_rates[0] for a in self.experiment.arms})
+        return self.experiment.compared_runs()
+
+    def execute(self) -> dict[Run, RunResult]:
+        """Train what is missing and return every run's result, tuning runs first.
+
+        Raises:
+            FaninError: If something cannot be trained or kept; finished runs are in the store.
+        """
+        experiment = self.experiment
+        tuning = experiment.tuning_runs()
+        if not experiment.auto:
+            return self._complete([*tuning, *experiment.compared_runs()])
+        results = self._complete(tuning, later=len(self._all_compared()))
+        return results | self._complete(experiment.compared_runs(choose_rates(experiment, results)))
+
+    def _missing(self, runs: list[Run]) -> list[Run]:
+        have = self.store.get(runs) if self.store is not None else {}
+        return [run for run in runs if run not in have]
+
+    def _complete(self, runs: list[Run], later: int = 0) -> dict[Run, RunResult]:
+        results = self.store.get(runs) if self.store is not None else {}
+        missing = [run for run in runs if run not in results]
+        if missing:
+            steps = self.trainer(missing[0].activation).marks[-1]
+            self.progress.total(len(missing) + later, (len(missing) + later) * steps)
+        for activation in dict.fromkeys(run.activation for run in missing):
+            part = [run for run in missing if run.activation == activation]
+            for run, result in self._train(part, activation):
+                results[run] = result
+        return {run: results[run] for run in runs}
+
+    def _train(self, runs: list[Run], activation: str) -> Iterator[tuple[Run, RunResult]]:
+        from fanin.keras.backend import versions
+
+        with self._model_errors():
+            trainer = self.trainer(activation)
+            program = self._program(trainer, runs)
+            self.progress.note(f"training, {program.chunk} at a time on each of {len(trainer.devices)} devices")
+            environment = versions()
+            for run, result in trainer.train(program, runs, self.progress.advance):
+                if self.store is not None:
+                    self.store.put(run, result, environment)
+                self.progress.finished(1)
+                yield run, result
+
+    def _program(self, trainer: "Trainer", runs: list[Run]) -> Program:
+        """The way of executing these runs: as chosen before on this store, else measured now."""
+        from fanin.keras.measure import choose
+
+        def measure() -> Program:
+            return choose(trainer, runs, lambda text: self.progress.note(f"measuring: {text}"))
+
+        if self.store is None:
+            return measure()
+        program = self.store.program(_program_key(trainer, runs[0]), measure)
+        assert program is not None
+        return program
+
+    @contextmanager
+    def _model_errors(self) -> Iterator[None]:
+        """Tell a failure inside the user's model as theirs, with its cause; let fanin's own errors through."""
+        try:
+            yield
+        except (FaninError, KeyboardInterrupt, GeneratorExit):
+            raise
+        except Exception as error:
+            if self.experiment.model.kind != "user":
+                raise
+            first = (str(error).strip() or "no message").splitlines()[0]
+            raise ModelError(
+                f"The model could not be trained: {type(error).__name__}: {first}",
+                given=self.experiment.model.text,
+                hint="It must run in Keras on JAX; try model(x) on a batch of the data.",
+            ) from error
+
+
+def _program_key(trainer: "Trainer", run: Run) -> str:
+    """What the choice of how to execute depends on: the architecture, the data's shape, the machine."""
+    from fanin.keras.backend import versions
+
+    described = {
+        **{key: value for key, value in run.to_dict().items() if key not in ("init", "seed", "learning_rate", "epochs")},
+        "shape": list(trainer.task.x_train.shape),
+        "params": [(param.path, list(param.shape)) for param in trainer.net.info.params],
+        **versions(),
+    }
+    return hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=16).hexdigest()

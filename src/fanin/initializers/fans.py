@@ -1,0 +1,72 @@
+"""Fan-in and fan-out from named axes: what feeds one unit, and what one input feeds."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fanin.records import Axis, ParamInfo
+
+__all__ = ["Fans", "axes_of_shape", "canonical_order", "fans", "fans_of"]
+
+_CANONICAL: tuple[Axis, ...] = ("spatial", "batch", "in", "out")
+
+
+@dataclass(frozen=True)
+class Fans:
+    """Connections into one unit and out of one input."""
+
+    fan_in: int
+    fan_out: int
+
+    @property
+    def fan_avg(self) -> float:
+        """Their arithmetic mean."""
+        return (self.fan_in + self.fan_out) / 2
+
+
+def fans(shape: Sequence[int], axes: Sequence[Axis], *, gates: int = 1, groups: int = 1) -> Fans:
+    """Fan-in and fan-out of a weight whose axes are named.
+
+    fan_in is the product of the `in` and `spatial` sizes, fan_out that of the `out` and `spatial` sizes
+    divided by `gates` (blocks packed side by side, each a weight of its own) and by `groups` (an input of
+    a grouped convolution reaches the outputs of its own group only; the stored `in` axis is already per
+    group). `batch` axes stack independent weights and count in neither.
+
+    Example:
+        >>> fans((3, 3, 16, 32), ("spatial", "spatial", "in", "out"))
+        Fans(fan_in=144, fan_out=288)
+        >>> fans((3, 3, 16, 2), ("spatial", "spatial", "batch", "out"))  # depthwise
+        Fans(fan_in=9, fan_out=18)
+    """
+
+    def size(*wanted: Axis) -> int:
+        return math.prod(length for length, axis in zip(shape, axes, strict=True) if axis in wanted)
+
+    return Fans(size("in", "spatial"), size("out", "spatial") // (gates * groups))
+
+
+def fans_of(param: ParamInfo) -> Fans:
+    """Fan-in and fan-out of a described parameter."""
+    return fans(param.shape, param.axes, gates=param.gates, groups=param.groups)
+
+
+def axes_of_shape(shape: Sequence[int]) -> tuple[Axis, ...]:
+    """The axes of a bare shape in the canonical layout (spatial..., in, out).
+
+    Example:
+        >>> axes_of_shape((3, 3, 16, 32))
+        ('spatial', 'spatial', 'in', 'out')
+    """
+    if len(shape) < 2:
+        return ("out",) * len(shape)
+    return ("spatial",) * (len(shape) - 2) + ("in", "out")
+
+
+def canonical_order(axes: Sequence[Axis]) -> tuple[int, ...]:
+    """The transposition that brings axes into the canonical order, keeping the order among equals.
+
+    Example:
+        >>> canonical_order(("spatial", "spatial", "out", "in"))  # a transposed convolution in Keras
+        (0, 1, 3, 2)
+    """
+    return tuple(sorted(range(len(axes)), key=lambda position: _CANONICAL.index(axes[position])))

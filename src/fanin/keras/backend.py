@@ -1,0 +1,78 @@
+"""Keras on JAX, with one device per core and compiled programs kept on disk."""
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from fanin.errors import InvalidValueError, extra_missing
+
+__all__ = ["devices", "start", "versions"]
+
+_cache_set = False
+
+
+def start(cache: Path | None = None) -> None:
+    """Load Keras on the JAX backend; the first call decides devices and cache for the whole process.
+
+    On a machine without an accelerator each core becomes one JAX device. A process that has used JAX
+    before keeps the devices it has.
+
+    Args:
+        cache: Folder for compiled programs, or None to keep none.
+
+    Raises:
+        MissingExtraError: If keras or jax is not installed.
+        InvalidValueError: If Keras is already loaded on another backend.
+    """
+    global _cache_set  # noqa: PLW0603 - JAX's configuration is global to the process
+    if "keras" not in sys.modules:
+        os.environ["KERAS_BACKEND"] = "jax"
+    try:
+        import jax
+        import keras
+    except ImportError as error:
+        raise extra_missing(error, "keras", ("keras", "jax", "jaxlib"), "Training") from None
+    if keras.backend.backend() != "jax":
+        raise InvalidValueError(
+            "Keras is already loaded on another backend",
+            given=keras.backend.backend(),
+            allowed="jax",
+            hint="Set the environment variable KERAS_BACKEND=jax before importing keras.",
+        )
+    try:
+        jax.config.update("jax_num_cpu_devices", _cores())
+    except RuntimeError:
+        pass  # JAX is running: its devices stay as they are
+    if cache is not None and not _cache_set:
+        _cache_set = True
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        # A cache that cannot be read or written costs time, not correctness.
+        warnings.filterwarnings("ignore", message=".*persistent compilation cache.*")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def devices() -> list["jax.Device"]:  # type: ignore[name-defined]  # noqa: F821
+    """The devices that runs are spread over."""
+    import jax
+
+    return list(jax.local_devices())
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on besides its run: library versions and kind of device."""
+    import jax
+    import keras
+
+    first = jax.local_devices()[0]
+    return {
+        "keras": keras.__version__,
+        "jax": jax.__version__,
+        "device": first.device_kind,
+        "devices": str(len(jax.local_devices())),
+    }

@@ -1,0 +1,114 @@
+"""Choose how to execute the runs of one network, by a short measurement on the real runs.
+
+A candidate is a loop (inside the compiled program or step by step) and a number of runs trained together
+by one device. Its measurement trains copies of one run on all devices at once and looks at two things:
+the rate, and the bits. Copies that differ from one another make a candidate ineligible: a run must not
+depend on its place among its neighbours. A candidate whose bits differ from those of the plainest way
+(one run, step by step) is taken only where it is much faster, so that the choice, which depends on how
+busy the machine happens to be, leaves the numbers alone.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from fanin.keras.trainer import Trainer
+from fanin.records import Program, Run
+
+__all__ = ["choose"]
+
+_SECONDS = 0.25
+"""How long a candidate is timed at least, after it is compiled."""
+_CHECKED_STEPS = 12
+_MUCH_FASTER = 2.0
+_BETTER = 1.05
+_MEMORY_SHARE = 1 / 8
+
+
+@dataclass(frozen=True)
+class _Measured:
+    program: Program
+    bits: bytes
+    same_everywhere: bool
+
+
+def choose(trainer: Trainer, runs: Sequence[Run], note: Callable[[str], None] = lambda _: None) -> Program:
+    """The fastest eligible way to execute these runs.
+
+    Larger chunks are tried while they pay; the other loop is followed only where it is the faster one.
+
+    Args:
+        trainer: The network, task and settings.
+        runs: What will be trained; the first serves as the sample.
+        note: Told what is being measured.
+    """
+    limit = max(1, min(16, -(-len(runs) // len(trainer.devices)), _memory_limit(trainer)))
+
+    def measured(loop: Literal["scan", "step"], chunk: int) -> _Measured:
+        note(f"{loop}, {chunk} at a time")
+        return _measure(trainer, runs[0], loop, chunk)
+
+    reference = measured("step", 1)
+    tried = [reference, measured("scan", 1)]
+    loop = max(tried, key=lambda each: each.program.rate).program.loop
+    best = max(each.program.rate for each in tried)
+    chunk = 2
+    while chunk <= limit:
+        candidate = measured(loop, chunk)
+        tried.append(candidate)
+        if candidate.program.rate < best * _BETTER and chunk > 2:
+            break
+        best = max(best, candidate.program.rate)
+        chunk *= 2
+    eligible = [each for each in tried if each.same_everywhere]
+    same = max((e.program for e in eligible if e.bits == reference.bits), key=lambda p: p.rate, default=reference.program)
+    fastest = max((e.program for e in eligible), key=lambda p: p.rate, default=reference.program)
+    return fastest if fastest.rate > _MUCH_FASTER * same.rate else same
+
+
+def _memory_limit(trainer: Trainer) -> int:
+    """How many runs a device may hold: weights, gradients and the optimizer's slots in a share of memory."""
+    numbers = sum(int(np.prod(v.shape)) for v in trainer.net.model.variables + trainer.net.optimizer.variables)
+    try:
+        import os
+
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        memory = 4 << 30
+    return max(1, int(memory * _MEMORY_SHARE / (len(trainer.devices) * 4 * 3 * max(1, numbers))))
+
+
+def _measure(trainer: Trainer, run: Run, loop: Literal["scan", "step"], chunk: int) -> _Measured:
+    program = Program(loop, chunk, 0.0)
+    copies = [run] * chunk
+    steps = min(_CHECKED_STEPS, trainer.marks[-1])
+
+    def check(device: Any) -> tuple[Any, Any]:
+        """Compiles everything, and shows the bits."""
+        state = trainer.start(copies, device)
+        state, losses = trainer.advance(program, state, copies, device, 0, steps)
+        loss, metric = trainer.evaluate(program, state, device, "val")
+        return np.concatenate([losses, np.stack([loss, metric], axis=1)], axis=1), state
+
+    def pace(device: Any, state: Any, count: int) -> Any:
+        state, _ = trainer.advance(program, state, copies, device, 0, count)
+        return state
+
+    with ThreadPoolExecutor(len(trainer.devices)) as pool:
+        checked = list(pool.map(check, trainer.devices))
+        states = [state for _, state in checked]
+        count, elapsed = min(steps, trainer.longest), 0.0
+        while True:
+            begun = time.perf_counter()
+            states = list(pool.map(pace, trainer.devices, states, [count] * len(states)))
+            elapsed = time.perf_counter() - begun
+            if elapsed > _SECONDS or count >= trainer.longest:
+                break
+            count = min(trainer.longest, 4 * count)
+    rows = np.concatenate([values for values, _ in checked])
+    rate = count * chunk / elapsed
+    return _Measured(Program(loop, chunk, rate), rows[0].tobytes(), all(row.tobytes() == rows[0].tobytes() for row in rows))
