@@ -3,11 +3,12 @@
 import os
 import sys
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 from fanin.errors import InvalidValueError, extra_missing
 
-__all__ = ["devices", "start", "versions"]
+__all__ = ["compiler_options", "devices", "start", "versions"]
 
 _cache_set = False
 
@@ -62,6 +63,25 @@ def devices() -> list["jax.Device"]:  # type: ignore[name-defined]  # noqa: F821
     import jax
 
     return list(jax.local_devices())
+
+
+@lru_cache(maxsize=1)
+def compiler_options() -> dict[str, bool] | None:
+    """Options for compiling a training step, where this JAX has them.
+
+    On a CPU the optimizer's slots are otherwise copied at each step before they are overwritten, which
+    costs a tenth to a half of the time of a network whose weights do not fit the cache.
+    """
+    import jax
+
+    options = {"xla_cpu_copy_insertion_use_region_analysis": True}
+    if jax.local_devices()[0].platform != "cpu":
+        return None
+    try:
+        jax.jit(lambda x: x, compiler_options=options).lower(0.0).compile()
+    except jax.errors.JaxRuntimeError:
+        return None
+    return options
 
 
 def versions() -> dict[str, str]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fanin.initializers.streams import permutation
 from fanin.keras.adapter import signal_function, tapped_layers
-from fanin.keras.backend import devices
+from fanin.keras.backend import compiler_options, devices
 from fanin.keras.program import Network, State, evaluate_function, initial_state, step_function
 from fanin.records import Program, Run, RunResult, Settings, Signals, Task
 
@@ -175,7 +175,7 @@ class Trainer:
             evaluate = jax.vmap(evaluate, in_axes=(0, None, None, None))
             signals = jax.vmap(signals, in_axes=(0, None, None))
         return _Functions(
-            jax.jit(self._traced(advance), donate_argnums=2),
+            jax.jit(self._traced(advance), donate_argnums=2, compiler_options=compiler_options()),
             jax.jit(self._traced(evaluate)),
             jax.jit(self._traced(signals)),
         )
