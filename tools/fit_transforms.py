@@ -16,8 +16,7 @@ mp.mp.dps = 40
 def interpolate(f: Callable[[mp.mpf], mp.mpf], low: mp.mpf, high: mp.mpf, degree: int) -> list[np.float32]:
     """Coefficients (lowest first) of the polynomial through f at the Chebyshev nodes of [low, high]."""
     nodes = [
-        (low + high) / 2 + (high - low) / 2 * mp.cos(mp.pi * (2 * k + 1) / (2 * degree + 2))
-        for k in range(degree + 1)
+        (low + high) / 2 + (high - low) / 2 * mp.cos(mp.pi * (2 * k + 1) / (2 * degree + 2)) for k in range(degree + 1)
     ]
     vandermonde = mp.matrix([[x**j for j in range(degree + 1)] for x in nodes])
     return [np.float32(c) for c in mp.lu_solve(vandermonde, mp.matrix([f(x) for x in nodes]))]
@@ -55,7 +54,10 @@ def main() -> None:
         # moves the logarithmic singularity at |s| = 1/erf(sqrt 2) away from the interval, the shift keeps
         # Horner's rule well conditioned in float32.
         "CENTRAL": interpolate(
-            lambda t: central((t + CENTRE) ** 2), mp.sqrt(mp.mpf(1) / 10) - CENTRE, mp.sqrt(mp.mpf(11) / 10) - CENTRE, 12
+            lambda t: central((t + CENTRE) ** 2),
+            mp.sqrt(mp.mpf(1) / 10) - CENTRE,
+            mp.sqrt(mp.mpf(11) / 10) - CENTRE,
+            12,
         ),
     }
     for name, coefficients in tables.items():

@@ -86,7 +86,9 @@ def run_experiment(
         return Results(experiment, runs, analyse(experiment, runs), environments, notes)
 
 
-def estimate(experiment: "Experiment", store: str | Path | None = None, progress: "Progress | None" = None) -> "Estimate":
+def estimate(
+    experiment: "Experiment", store: str | Path | None = None, progress: "Progress | None" = None
+) -> "Estimate":
     """How many runs an experiment has, how many are missing from the store, and how long they would take.
 
     A store that does not exist is not made.

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from fanin.experiments.executor import Progress
     from fanin.experiments.results import Results
-    from fanin.experiments.spec import Experiment
 
 __all__ = ["app", "main"]
 
@@ -47,7 +46,8 @@ def compare(  # noqa: PLR0917 - one parameter for each flag
         str | None, typer.Option(help="mlp:128x128, cnn:16x32 or file.py:build. [default: the task's own]")
     ] = None,
     activation: Annotated[
-        list[str] | None, typer.Option(help="Between layers; repeat to cross with the initializers. [default: relu]")
+        list[str] | None,
+        typer.Option(help="Between layers; repeat to cross with the initializers. [default: relu]"),
     ] = None,
     init: Annotated[
         list[str] | None,
@@ -56,13 +56,16 @@ def compare(  # noqa: PLR0917 - one parameter for each flag
     seeds: Annotated[int, typer.Option(help="Paired repetitions; below 6 nothing is called better.")] = 8,
     lr: Annotated[
         list[str] | None,
-        typer.Option(help="A learning rate; repeat to choose one for each initializer; or auto. [default: three rates]"),
+        typer.Option(
+            help="A learning rate; repeat to choose one for each initializer; or auto. [default: three rates]"
+        ),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data. [default: the task's own]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples in a step. [default: the task's own]")] = None,
     optimizer: Annotated[str, typer.Option(help="A Keras optimizer, such as adam or 'sgd(momentum=0.9)'.")] = "adam",
     baseline: Annotated[
-        str | None, typer.Option(help="What the others are compared to. [default: glorot_uniform, or the first]")
+        str | None,
+        typer.Option(help="What the others are compared to. [default: glorot_uniform, or the first]"),
     ] = None,
     store: Annotated[Path, typer.Option(help="File that keeps finished runs; the same command continues.")] = Path(
         "fanin.sqlite"
@@ -107,7 +110,11 @@ def compare(  # noqa: PLR0917 - one parameter for each flag
             f"{estimate.runs} runs, {estimate.runs - estimate.missing} of them finished in {store}; "
             f"about {_duration(estimate.seconds)} for the other {estimate.missing}."
         )
-        _out(json.dumps({"runs": estimate.runs, "missing": estimate.missing, "seconds": estimate.seconds}) if as_json else text)
+        _out(
+            json.dumps({"runs": estimate.runs, "missing": estimate.missing, "seconds": estimate.seconds})
+            if as_json
+            else text
+        )
         return
     _write(results, report, figure, csv)
     if as_json:
@@ -117,7 +124,9 @@ def compare(  # noqa: PLR0917 - one parameter for each flag
 
 
 @app.command("list")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False) -> None:
+def list_(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
+) -> None:
     """List the initializers, tasks and models that compare knows."""
     from rich.table import Table
 
@@ -167,7 +176,9 @@ def _rates(given: list[str] | None) -> list[float] | str | None:
         return [float(text) for text in given]
     except ValueError:
         raise InvalidValueError(
-            "The learning rate cannot be read", given=", ".join(given), allowed="numbers above 0, or auto alone"
+            "The learning rate cannot be read",
+            given=", ".join(given),
+            allowed="numbers above 0, or auto alone",
         ) from None
 
 
@@ -175,7 +186,11 @@ def _must_be_writable(path: Path) -> None:
     """Found before anything is trained, not after."""
     folder = path.parent
     if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
-        raise StoreError("The file cannot be written", given=str(path), allowed="a file in a folder that exists and can be written to")
+        raise StoreError(
+            "The file cannot be written",
+            given=str(path),
+            allowed="a file in a folder that exists and can be written to",
+        )
 
 
 def _duration(seconds: float) -> str:
@@ -194,7 +209,7 @@ def _progress() -> Iterator["Progress"]:
 
 
 def _write(results: "Results", report: Path, figure: Path | None, csv: Path | None) -> None:
-    from fanin.report.files import write_whole
+    from fanin.files import write_whole
     from fanin.report.html import html
 
     write_whole(report, html(results, command=_command()).encode())
@@ -222,7 +237,10 @@ def _show(results: "Results", report: Path) -> None:
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"\nReport: {report}", markup=False)
     console.print("Next:   fanin compare --lr auto          (choose the rates from a wide range)", markup=False)
-    console.print("        fanin compare --init he_normal+tanh --init glorot_uniform+tanh   (another activation)", markup=False)
+    console.print(
+        "        fanin compare --init he_normal+tanh --init glorot_uniform+tanh   (another activation)",
+        markup=False,
+    )
 
 
 def main() -> Any:

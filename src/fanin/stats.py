@@ -13,7 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Comparison", "compare_paired", "kaplan_meier", "majority_bound", "smallest_p", "worst_for_failures"]
+__all__ = [
+    "Comparison",
+    "compare_paired",
+    "kaplan_meier",
+    "majority_bound",
+    "smallest_p",
+    "worst_for_failures",
+]
 
 _EXACT_SEEDS = 14
 """Up to this many seeds every sign pattern is enumerated (16384), beyond it patterns are sampled."""
@@ -73,7 +80,10 @@ def _sign_flip_p(differences: NDArray[np.float64], patterns: NDArray[np.float64]
     statistic = np.round(statistic, 9)
     ordered = np.sort(statistic, axis=0)
     at_least = np.stack(
-        [len(ordered) - np.searchsorted(ordered[:, j], statistic[:, j], side="left") for j in range(statistic.shape[1])],
+        [
+            len(ordered) - np.searchsorted(ordered[:, j], statistic[:, j], side="left")
+            for j in range(statistic.shape[1])
+        ],
         axis=1,
     )
     return at_least / len(patterns)

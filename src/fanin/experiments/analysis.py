@@ -116,7 +116,7 @@ def choose_rates(experiment: Experiment, results: Results) -> dict[Arm, float]:
     data have no part in it.
     """
     if not experiment.tuned:
-        return {arm: experiment.learning_rates[0] for arm in experiment.arms}
+        return dict.fromkeys(experiment.arms, experiment.learning_rates[0])
     sign = _sign(experiment)
     finals = {run: _final(result) for run, result in results.items()}
     worst = _worst(experiment, list(finals.values()), "val")
@@ -277,7 +277,9 @@ def _notes(experiment: Experiment, arms: tuple[ArmSummary, ...], comparisons: in
     notes += _reversals(experiment, arms)
     edge = [each.arm.label for each in arms if each.at_edge and each.trained]
     if edge:
-        notes.append(f"The chosen rate is the smallest or largest tried for {', '.join(edge)}: wider rates may suit better.")
+        notes.append(
+            f"The chosen rate is the smallest or largest tried for {', '.join(edge)}: wider rates may suit better."
+        )
     return tuple(notes)
 
 

@@ -42,7 +42,12 @@ class TaskEntry:
     batch_size: int
 
 
-_MNIST_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+_MNIST_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 DOWNLOADS = {
     "mnist": Download(
         "mnist",
@@ -84,7 +89,9 @@ def _fetch(download: Download) -> dict[str, Path]:
         raise extra_missing(error, "data", ("pooch",), "Downloading data") from None
     root = Path(os.environ.get("FANIN_DATA_DIR", cache_dir() / "data"))
     pooch.get_logger().setLevel("ERROR")
-    store = pooch.create(root / download.folder, download.url, registry={k: f"sha256:{v}" for k, v in download.files.items()})
+    store = pooch.create(
+        root / download.folder, download.url, registry={k: f"sha256:{v}" for k, v in download.files.items()}
+    )
     paths = {}
     for name in download.files:
         try:
@@ -120,7 +127,7 @@ def _cifar10() -> Arrays:
             stream = archive.extractfile(member)
             if stream is not None and (name.startswith("data_batch_") or name == "test_batch"):
                 # Unpickled only because the checksum has shown that it is the official archive.
-                parts[name] = pickle.load(stream, encoding="bytes")  # noqa: S301
+                parts[name] = pickle.load(stream, encoding="bytes")
     train = [parts[name] for name in sorted(parts) if name != "test_batch"]
 
     def images(flat: Any) -> Any:
@@ -146,9 +153,23 @@ def _digits() -> Arrays:
 TASKS: Mapping[str, TaskEntry] = {
     entry.name: entry
     for entry in (
-        TaskEntry("digits", "1,797 handwritten digits, 8 x 8 (scikit-learn's, embedded)", _digits, "mlp:128x128", 20, 32),
+        TaskEntry(
+            "digits",
+            "1,797 handwritten digits, 8 x 8 (scikit-learn's, embedded)",
+            _digits,
+            "mlp:128x128",
+            20,
+            32,
+        ),
         TaskEntry("mnist", "70,000 handwritten digits, 28 x 28", lambda: _idx("mnist"), "mlp:256", 5, 64),
-        TaskEntry("fashion_mnist", "70,000 pictures of clothes, 28 x 28", lambda: _idx("fashion_mnist"), "mlp:256", 5, 64),
+        TaskEntry(
+            "fashion_mnist",
+            "70,000 pictures of clothes, 28 x 28",
+            lambda: _idx("fashion_mnist"),
+            "mlp:256",
+            5,
+            64,
+        ),
         TaskEntry("cifar10", "60,000 colour photographs in 10 classes, 32 x 32 x 3", _cifar10, "mlp:512x256", 5, 64),
     )
 }
@@ -207,5 +228,7 @@ def _named(data: Any, text: str) -> Arrays:
             return {key: np.asarray(value) for key, value in names.items()}
         return {"x": np.asarray(data[0]), "y": np.asarray(data[1])}
     raise DataError(
-        "The function returned no data", given=f"{text} returned {type(data).__name__}", allowed=ALLOWED_ARRAYS
+        "The function returned no data",
+        given=f"{text} returned {type(data).__name__}",
+        allowed=ALLOWED_ARRAYS,
     )

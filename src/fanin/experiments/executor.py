@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fanin.errors import FaninError, ModelError
 from fanin.experiments.analysis import choose_rates
-from fanin.experiments.cache import cache_dir
+from fanin.experiments.cache import cache_dir, remembered
 from fanin.experiments.spec import Experiment
 from fanin.experiments.store import Store
 from fanin.initializers import canonical, draw_param
@@ -146,7 +146,7 @@ class Executor:
     def _all_compared(self) -> list[Run]:
         """The compared runs, or as many stand-ins where their learning rate is yet to be chosen."""
         if self.experiment.auto:
-            return self.experiment.compared_runs({a: self.experiment.learning_rates[0] for a in self.experiment.arms})
+            return self.experiment.compared_runs(dict.fromkeys(self.experiment.arms, self.experiment.learning_rates[0]))
         return self.experiment.compared_runs()
 
     def execute(self) -> dict[Run, RunResult]:
@@ -193,17 +193,18 @@ class Executor:
                 yield run, result
 
     def _program(self, trainer: "Trainer", runs: list[Run]) -> Program:
-        """The way of executing these runs: as chosen before on this store, else measured now."""
+        """The way of executing these runs: as chosen before on this store or this machine, else measured now."""
         from fanin.keras.measure import choose
 
-        def measure() -> Program:
-            return choose(trainer, runs, lambda text: self.progress.note(f"measuring: {text}"))
+        key = _program_key(trainer, runs[0])
 
-        if self.store is None:
-            return measure()
-        program = self.store.program(_program_key(trainer, runs[0]), measure)
-        assert program is not None
-        return program
+        def measured() -> dict[str, Any]:
+            return asdict(choose(trainer, runs, lambda text: self.progress.note(f"measuring: {text}")))
+
+        def program() -> Program:
+            return Program(**remembered("programs", key, measured))
+
+        return program() if self.store is None else self.store.program(key, program)
 
     @contextmanager
     def _model_errors(self) -> Iterator[None]:
@@ -228,7 +229,9 @@ def _program_key(trainer: "Trainer", run: Run) -> str:
     from fanin.keras.backend import versions
 
     described = {
-        **{key: value for key, value in run.to_dict().items() if key not in ("init", "seed", "learning_rate", "epochs")},
+        **{
+            key: value for key, value in run.to_dict().items() if key not in ("init", "seed", "learning_rate", "epochs")
+        },
         "shape": list(trainer.task.x_train.shape),
         "params": [(param.path, list(param.shape)) for param in trainer.net.info.params],
         **versions(),

@@ -101,7 +101,9 @@ class Experiment:
 
 def _at_least(name: str, value: int, least: int, hint: str | None = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InvalidValueError(f"The {name} is too small", given=value, allowed=f"a whole number of {least} or more", hint=hint)
+        raise InvalidValueError(
+            f"The {name} is too small", given=value, allowed=f"a whole number of {least} or more", hint=hint
+        )
     return value
 
 
@@ -188,6 +190,8 @@ def experiment(
     base = _baseline(baseline, arms, activation)
     data = task if isinstance(task, Task) else load_task(task)
     if size > len(data.x_train):
-        raise InvalidValueError("The batch is larger than the training data", given=size, allowed=f"up to {len(data.x_train)}")
+        raise InvalidValueError(
+            "The batch is larger than the training data", given=size, allowed=f"up to {len(data.x_train)}"
+        )
     settings = Settings(call, size, epochs, evaluations=max(20, epochs))
     return Experiment(data, spec, arms, base, seeds, rates, auto, settings)

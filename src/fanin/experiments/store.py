@@ -49,7 +49,11 @@ class Store:
         try:
             application, version, empty = (
                 self._connection.execute(query).fetchone()[0]
-                for query in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) = 0 FROM sqlite_master")
+                for query in (
+                    "PRAGMA application_id",
+                    "PRAGMA user_version",
+                    "SELECT count(*) = 0 FROM sqlite_master",
+                )
             )
             if empty and application == 0:
                 self._connection.execute("PRAGMA journal_mode = WAL")
@@ -88,7 +92,12 @@ class Store:
         with self._errors("written"):
             self._connection.execute(
                 "INSERT OR IGNORE INTO runs (id, run, result, environment) VALUES (?, ?, ?, ?)",
-                (run.id, json.dumps(run.to_dict(), sort_keys=True), result.to_json(), json.dumps(environment)),
+                (
+                    run.id,
+                    json.dumps(run.to_dict(), sort_keys=True),
+                    result.to_json(),
+                    json.dumps(environment),
+                ),
             )
 
     def get(self, runs: Iterable[Run]) -> dict[Run, RunResult]:
@@ -115,16 +124,18 @@ class Store:
         with self._errors("read"):
             return int(self._connection.execute("SELECT count(*) FROM runs").fetchone()[0])
 
-    def program(self, key: str, choose: Callable[[], Program] | None) -> Program | None:
+    def program(self, key: str, choose: Callable[[], Program]) -> Program:
         """The way of executing kept under a key; else the one that `choose` gives, which is kept from then on."""
+        query = "SELECT program FROM programs WHERE key = ?"
         with self._errors("read"):
-            row = self._connection.execute("SELECT program FROM programs WHERE key = ?", (key,)).fetchone()
-        if row is None and choose is not None:
-            program = json.dumps(asdict(choose()))
+            row = self._connection.execute(query, (key,)).fetchone()
+        if row is None:
+            chosen = json.dumps(asdict(choose()))
             with self._errors("written"):
-                self._connection.execute("INSERT OR IGNORE INTO programs VALUES (?, ?)", (key, program))
-            return self.program(key, None)
-        return None if row is None else Program(**json.loads(row[0]))
+                # Another process may have chosen meanwhile: the first choice holds.
+                self._connection.execute("INSERT OR IGNORE INTO programs VALUES (?, ?)", (key, chosen))
+                row = self._connection.execute(query, (key,)).fetchone()
+        return Program(**json.loads(row[0]))
 
     def close(self) -> None:
         """Close the file."""

@@ -45,7 +45,10 @@ def make_task(name: str, arrays: Arrays) -> Task:
         if len(x) != len(labels[key]):
             raise DataError(f"x_{key} and y_{key} differ in length", given=f"{len(x)} and {len(labels[key])}")
         if x.shape[1:] != parts["train"][0].shape[1:]:
-            raise DataError(f"x_{key} has another shape than x_train", given=f"{x.shape[1:]} and {parts['train'][0].shape[1:]}")
+            raise DataError(
+                f"x_{key} has another shape than x_train",
+                given=f"{x.shape[1:]} and {parts['train'][0].shape[1:]}",
+            )
         final |= {f"x_{key}": x, f"y_{key}": labels[key]}
         for array in (x, labels[key]):
             digest.update(str((array.shape, array.dtype.str)).encode() + np.ascontiguousarray(array).tobytes())
@@ -60,7 +63,9 @@ def _parts(name: str, arrays: Arrays) -> dict[str, tuple[NDArray[Any], NDArray[A
         raise DataError("The data lacks arrays", given=", ".join(sorted(arrays)) or "none", allowed=ALLOWED_ARRAYS)
     x, y = (given["x"], given["y"]) if whole else (given["x_train"], given["y_train"])
     if x.ndim < 2 or len(x) < 5:
-        raise DataError("x is no set of examples", given=f"shape {x.shape}", allowed="(examples, features...), 5 or more")
+        raise DataError(
+            "x is no set of examples", given=f"shape {x.shape}", allowed="(examples, features...), 5 or more"
+        )
     if len(x) != len(y):
         raise DataError("x and y differ in length", given=f"{len(x)} and {len(y)}")
     order = permutation(0, "split", len(x))
@@ -68,7 +73,10 @@ def _parts(name: str, arrays: Arrays) -> dict[str, tuple[NDArray[Any], NDArray[A
     val = len(x) // 5 if whole else min(max(1, len(x) // 10), 5000)
     if "x_val" in given and "y_val" in given:
         val = 0
-    parts = {"test": (x[order[:test]], y[order[:test]]), "val": (x[order[test : test + val]], y[order[test : test + val]])}
+    parts = {
+        "test": (x[order[:test]], y[order[:test]]),
+        "val": (x[order[test : test + val]], y[order[test : test + val]]),
+    }
     parts["train"] = (x[order[test + val :]], y[order[test + val :]])
     for part in ("val", "test"):
         if f"x_{part}" in given and f"y_{part}" in given:
@@ -106,7 +114,11 @@ def _targets(name: str, parts: Mapping[str, NDArray[Any]]) -> tuple[Any, int, di
             raise DataError("The targets hold numbers that are not finite", given=name)
         return "regression", targets["train"].shape[1], targets
     if flat["train"].ndim != 1:
-        raise DataError("The labels are not classes", given=f"y of shape {train.shape}", allowed="one integer for each example")
+        raise DataError(
+            "The labels are not classes",
+            given=f"y of shape {train.shape}",
+            allowed="one integer for each example",
+        )
     present = np.unique(flat["train"])
     classes = int(present[-1]) + 1
     if present[0] != 0 or len(present) != classes or classes < 2:
@@ -119,7 +131,11 @@ def _targets(name: str, parts: Mapping[str, NDArray[Any]]) -> tuple[Any, int, di
         )
     for key, y in flat.items():
         if y.min() < 0 or y.max() >= classes:
-            raise DataError(f"y_{key} has labels that y_train lacks", given=f"{y.min()} to {y.max()}", allowed=f"0 to {classes - 1}")
+            raise DataError(
+                f"y_{key} has labels that y_train lacks",
+                given=f"{y.min()} to {y.max()}",
+                allowed=f"0 to {classes - 1}",
+            )
     return "classification", classes, {key: y.astype(np.int32) for key, y in flat.items()}
 
 

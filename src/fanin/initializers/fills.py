@@ -21,7 +21,9 @@ _CHUNK = 1 << 20
 """Elements drawn at a time, so that the integers behind them never take much memory."""
 
 
-def fill(out: Floats, draw: Constant | Normal | TruncatedNormal | Uniform, *, seed: int, name: str, start: int = 0) -> None:
+def fill(
+    out: Floats, draw: Constant | Normal | TruncatedNormal | Uniform, *, seed: int, name: str, start: int = 0
+) -> None:
     """Fill a flat float32 array with elements ``start`` to ``start + len(out)`` of a parameter.
 
     Filling in slices gives the same bits as filling at once.
@@ -90,7 +92,9 @@ def _fourier(draw: Fourier, shape: tuple[int, ...]) -> Floats:
     return kernel[:, None, :].astype(np.float32)
 
 
-def _canonical_array(draw: Draw, shape: tuple[int, ...], axes: Sequence[Axis], gates: int, seed: int, name: str) -> Floats:
+def _canonical_array(
+    draw: Draw, shape: tuple[int, ...], axes: Sequence[Axis], gates: int, seed: int, name: str
+) -> Floats:
     """The whole parameter in the canonical layout."""
     if isinstance(draw, Fourier):
         return _fourier(draw, shape)
@@ -114,9 +118,7 @@ def _matrices(
     columns = math.prod(shape[i] for i in rest if axes[i] == "out") // gates
     rows = math.prod(shape[i] for i in rest if axes[i] != "out")
     stack = math.prod(shape[i] for i in batch)
-    blocks = [
-        _matrix(draw, rows, columns, seed, name, start=index * rows * columns) for index in range(stack * gates)
-    ]
+    blocks = [_matrix(draw, rows, columns, seed, name, start=index * rows * columns) for index in range(stack * gates)]
     joined = np.stack(blocks).reshape(stack, gates, rows, columns).transpose(0, 2, 1, 3)
     moved = joined.reshape([shape[i] for i in batch] + [shape[i] for i in rest])
     return np.ascontiguousarray(moved.transpose(np.argsort(batch + rest)))

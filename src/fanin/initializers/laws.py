@@ -8,7 +8,17 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["TRUNCATED_STD", "Constant", "Draw", "Eye", "Fourier", "Normal", "Orthogonal", "TruncatedNormal", "Uniform"]
+__all__ = [
+    "TRUNCATED_STD",
+    "Constant",
+    "Draw",
+    "Eye",
+    "Fourier",
+    "Normal",
+    "Orthogonal",
+    "TruncatedNormal",
+    "Uniform",
+]
 
 TRUNCATED_STD = 0.87962566103423978
 """Standard deviation of a standard normal number cut at +-2."""

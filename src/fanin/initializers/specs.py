@@ -27,7 +27,16 @@ from fanin.initializers.laws import (
 )
 from fanin.records import Call, Init, Value
 
-__all__ = ["INITIALIZERS", "Initializer", "Parameter", "canonical", "decide", "deserialize", "parse_call", "serialize"]
+__all__ = [
+    "INITIALIZERS",
+    "Initializer",
+    "Parameter",
+    "canonical",
+    "decide",
+    "deserialize",
+    "parse_call",
+    "serialize",
+]
 
 
 @dataclass(frozen=True)
@@ -327,7 +336,9 @@ def deserialize(config: Mapping[str, Any]) -> Init:
     unknown = set(config) - {"class_name", "config", "module", "registered_name"}
     if "class_name" not in config or unknown:
         raise InvalidValueError(
-            "The initializer's config cannot be read", given=dict(config), allowed="{'class_name': ..., 'config': {...}}"
+            "The initializer's config cannot be read",
+            given=dict(config),
+            allowed="{'class_name': ..., 'config': {...}}",
         )
     params = dict(config.get("config") or {})
     if params.pop("seed", None) is not None:

@@ -55,7 +55,10 @@ def _readings(layer: keras.layers.Layer, in_attention: bool) -> Iterator[tuple[k
         case _ if isinstance(layer, _DEPTHWISE):
             yield layer.kernel, ((*_spatial(layer.kernel), "batch", "out"), "depthwise", 1, 1)
         case _ if isinstance(layer, _SEPARABLE):
-            yield layer.depthwise_kernel, ((*_spatial(layer.depthwise_kernel), "batch", "out"), "depthwise", 1, 1)
+            yield (
+                layer.depthwise_kernel,
+                ((*_spatial(layer.depthwise_kernel), "batch", "out"), "depthwise", 1, 1),
+            )
             yield layer.pointwise_kernel, ((*_spatial(layer.pointwise_kernel), "in", "out"), "conv", 1, 1)
         case _ if isinstance(layer, _TRANSPOSED):
             yield layer.kernel, ((*_spatial(layer.kernel), "out", "in"), "transposed_conv", 1, 1)
@@ -80,7 +83,9 @@ def describe(model: keras.Model) -> ModelInfo:
         [('d/kernel', ('in', 'out')), ('d/bias', ())]
     """
     if not model.built:
-        raise ModelError("The model is not built", given=model.name, hint="Call it once on a batch, or give it an Input.")
+        raise ModelError(
+            "The model is not built", given=model.name, hint="Call it once on a batch, or give it an Input."
+        )
     readings: dict[int, _Reading] = {}
     norms: set[int] = set()
     attention: set[int] = set()

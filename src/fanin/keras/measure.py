@@ -8,6 +8,7 @@ depend on its place among its neighbours. A candidate whose bits differ from tho
 busy the machine happens to be, leaves the numbers alone.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ __all__ = ["choose"]
 
 _SECONDS = 0.25
 """How long a candidate is timed at least, after it is compiled."""
+_LARGEST_CHUNK = 16
 _CHECKED_STEPS = 12
 _MUCH_FASTER = 2.0
 _BETTER = 1.05
@@ -43,14 +45,16 @@ def choose(trainer: Trainer, runs: Sequence[Run], note: Callable[[str], None] = 
 
     Args:
         trainer: The network, task and settings.
-        runs: What will be trained; the first serves as the sample.
+        runs: What will be trained; one of them serves as the sample.
         note: Told what is being measured.
     """
-    limit = max(1, min(16, -(-len(runs) // len(trainer.devices)), _memory_limit(trainer)))
+    sample = _sample(trainer, runs)
+    # Not limited by how many runs there are: the choice should not change when an initializer is added.
+    limit = min(_LARGEST_CHUNK, _memory_limit(trainer))
 
     def measured(loop: Literal["scan", "step"], chunk: int) -> _Measured:
         note(f"{loop}, {chunk} at a time")
-        return _measure(trainer, runs[0], loop, chunk)
+        return _measure(trainer, sample, loop, chunk)
 
     reference = measured("step", 1)
     tried = [reference, measured("scan", 1)]
@@ -65,17 +69,27 @@ def choose(trainer: Trainer, runs: Sequence[Run], note: Callable[[str], None] = 
         best = max(best, candidate.program.rate)
         chunk *= 2
     eligible = [each for each in tried if each.same_everywhere]
-    same = max((e.program for e in eligible if e.bits == reference.bits), key=lambda p: p.rate, default=reference.program)
+    same = max(
+        (e.program for e in eligible if e.bits == reference.bits),
+        key=lambda p: p.rate,
+        default=reference.program,
+    )
     fastest = max((e.program for e in eligible), key=lambda p: p.rate, default=reference.program)
     return fastest if fastest.rate > _MUCH_FASTER * same.rate else same
+
+
+def _sample(trainer: Trainer, runs: Sequence[Run]) -> Run:
+    """A run whose weights all vary: with equal weights every way of summing them gives the same bits."""
+    for run in {run.init: run for run in reversed(runs)}.values():
+        if all(np.ptp(array) > 0 for array in trainer.weights(run).values()):
+            return run
+    return runs[0]
 
 
 def _memory_limit(trainer: Trainer) -> int:
     """How many runs a device may hold: weights, gradients and the optimizer's slots in a share of memory."""
     numbers = sum(int(np.prod(v.shape)) for v in trainer.net.model.variables + trainer.net.optimizer.variables)
     try:
-        import os
-
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         memory = 4 << 30
@@ -85,30 +99,34 @@ def _memory_limit(trainer: Trainer) -> int:
 def _measure(trainer: Trainer, run: Run, loop: Literal["scan", "step"], chunk: int) -> _Measured:
     program = Program(loop, chunk, 0.0)
     copies = [run] * chunk
-    steps = min(_CHECKED_STEPS, trainer.marks[-1])
+    span = min(_CHECKED_STEPS, trainer.longest)
+    last = min(_CHECKED_STEPS, trainer.marks[-1])
 
     def check(device: Any) -> tuple[Any, Any]:
         """Compiles everything, and shows the bits."""
-        state = trainer.start(copies, device)
-        state, losses = trainer.advance(program, state, copies, device, 0, steps)
+        state, seen = trainer.start(copies, device), []
+        for start in range(0, last, span):
+            state, losses = trainer.advance(program, state, copies, device, start, min(start + span, last))
+            seen.append(losses)
         loss, metric = trainer.evaluate(program, state, device, "val")
-        return np.concatenate([losses, np.stack([loss, metric], axis=1)], axis=1), state
+        return np.concatenate([*seen, np.stack([loss, metric], axis=1)], axis=1), state
 
-    def pace(device: Any, state: Any, count: int) -> Any:
-        state, _ = trainer.advance(program, state, copies, device, 0, count)
+    def pace(device: Any, state: Any, repeats: int) -> Any:
+        for _ in range(repeats):
+            state, _ = trainer.advance(program, state, copies, device, 0, span)
         return state
 
     with ThreadPoolExecutor(len(trainer.devices)) as pool:
         checked = list(pool.map(check, trainer.devices))
         states = [state for _, state in checked]
-        count, elapsed = min(steps, trainer.longest), 0.0
-        while True:
+        repeats, elapsed = 1, 0.0
+        while elapsed < _SECONDS:
+            repeats *= 2 if elapsed else 1
             begun = time.perf_counter()
-            states = list(pool.map(pace, trainer.devices, states, [count] * len(states)))
+            states = list(pool.map(pace, trainer.devices, states, [repeats] * len(states)))
             elapsed = time.perf_counter() - begun
-            if elapsed > _SECONDS or count >= trainer.longest:
-                break
-            count = min(trainer.longest, 4 * count)
     rows = np.concatenate([values for values, _ in checked])
-    rate = count * chunk / elapsed
-    return _Measured(Program(loop, chunk, rate), rows[0].tobytes(), all(row.tobytes() == rows[0].tobytes() for row in rows))
+    rate = repeats * span * chunk / elapsed
+    return _Measured(
+        Program(loop, chunk, rate), rows[0].tobytes(), all(row.tobytes() == rows[0].tobytes() for row in rows)
+    )

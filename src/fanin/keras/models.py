@@ -79,9 +79,7 @@ def _user(spec: ModelSpec, activation: str) -> keras.Model:
     try:
         model = spec.build(activation=activation) if activation else spec.build()
     except Exception as error:
-        raise ModelError(
-            f"The model could not be built: {type(error).__name__}: {error}", given=spec.text
-        ) from error
+        raise ModelError(f"The model could not be built: {type(error).__name__}: {error}", given=spec.text) from error
     if not isinstance(model, keras.Model):
         raise ModelError(
             "The function did not return a Keras model",

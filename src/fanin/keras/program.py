@@ -68,7 +68,9 @@ def _optimizer_names() -> dict[str, type]:
     return {
         name.lower(): value
         for name, value in vars(keras.optimizers).items()
-        if inspect.isclass(value) and issubclass(value, keras.optimizers.Optimizer) and value is not keras.optimizers.Optimizer
+        if inspect.isclass(value)
+        and issubclass(value, keras.optimizers.Optimizer)
+        and value is not keras.optimizers.Optimizer
     }
 
 
@@ -180,7 +182,11 @@ def _compiled_loss(loss: Any, outputs: int) -> tuple[Callable[[Any, Any], Any], 
     name = type(loss).__name__ if isinstance(loss, keras.losses.Loss) else getattr(loss, "__name__", "")
     per_example = loss.call if isinstance(loss, keras.losses.Loss) else loss
     config = getattr(loss, "_fn_kwargs", {})
-    one_hot = name.lower().replace("_", "") in ("categoricalcrossentropy", "categoricalfocalcrossentropy", "kldivergence")
+    one_hot = name.lower().replace("_", "") in (
+        "categoricalcrossentropy",
+        "categoricalfocalcrossentropy",
+        "kldivergence",
+    )
     if one_hot:
         return lambda y, out: per_example(jax.nn.one_hot(y, outputs), out), not config.get("from_logits", False)
     if "binary" in name.lower():
@@ -260,12 +266,11 @@ def step_function(net: Network) -> Callable[[Any, Any, State, Any], tuple[State,
     return step
 
 
-def evaluate_function(net: Network) -> Callable[[State, Any, Any, Any], tuple[Any, Any]]:
-    """Sums of loss and metric over a batch, from (state, x, y, weights of the examples: 1 or, for padding, 0)."""
+def evaluate_function(net: Network) -> Callable[[State, Any, Any], tuple[Any, Any]]:
+    """Loss and metric of each example of a batch, from (state, x, y)."""
 
-    def evaluate(state: State, x: Any, y: Any, weight: Any) -> tuple[Any, Any]:
+    def evaluate(state: State, x: Any, y: Any) -> tuple[Any, Any]:
         outputs, _ = net.model.stateless_call(state.trainable, state.other, x, training=False)
-        loss = net.loss(y, outputs).reshape(len(weight), -1).mean(axis=1)
-        return jnp.sum(loss * weight), jnp.sum(net.metric(y, outputs) * weight)
+        return net.loss(y, outputs).reshape(len(x), -1).mean(axis=1), net.metric(y, outputs)
 
     return evaluate

@@ -114,17 +114,16 @@ class Trainer:
 
     @cached_property
     def _arrays(self) -> dict[str, Any]:
-        """The task in the shape that the model wants, evaluation data cut into padded batches."""
+        """The task in the shape that the model wants, evaluation data cut into batches, the last filled up."""
         shape, task = self.net.input_shape, self.task
         dtype = np.int32 if task.kind == "classification" else np.float32
 
-        def cut(x: Any, y: Any) -> list[tuple[Any, Any, Any]]:
+        def cut(x: Any, y: Any) -> list[tuple[Any, Any]]:
             size = min(_EVALUATION_BATCH, len(x))
             batches = []
             for low in range(0, len(x), size):
                 rows = np.minimum(np.arange(low, low + size), len(x) - 1)
-                weight = (np.arange(low, low + size) < len(x)).astype(np.float32)
-                batches.append((x[rows].reshape(-1, *shape), y[rows].astype(dtype), weight))
+                batches.append((x[rows].reshape(-1, *shape), y[rows].astype(dtype)))
             return batches
 
         return {
@@ -166,18 +165,25 @@ class Trainer:
         advance = _looped(step) if loop == "scan" else step
         evaluate, measure = evaluate_function(self.net), signal_function(self.net.model, self.net.loss)
 
-        def signals(state: State, x: Any, y: Any) -> tuple[Any, Any]:
-            return measure(state.trainable, state.other, x, y)
+        def one(state: State, i: Any) -> State:
+            return state if chunk == 1 else jax.tree.map(lambda leaf: leaf[i], state)
+
+        # Measured run by run: how a compiled sum is ordered depends on how many runs it is compiled for, and
+        # a run's numbers must not depend on its neighbours.
+        def evaluate_one(state: State, i: Any, x: Any, y: Any) -> tuple[Any, Any]:
+            return evaluate(one(state, i), x, y)
+
+        def signals_one(state: State, i: Any, x: Any, y: Any) -> tuple[Any, Any]:
+            alone = one(state, i)
+            return measure(alone.trainable, alone.other, x, y)
 
         if chunk > 1:
             several = (None, None, 0, 0, None) if loop == "scan" else (None, None, 0, 0)
             advance = jax.vmap(advance, in_axes=several)
-            evaluate = jax.vmap(evaluate, in_axes=(0, None, None, None))
-            signals = jax.vmap(signals, in_axes=(0, None, None))
         return _Functions(
             jax.jit(self._traced(advance), donate_argnums=2, compiler_options=compiler_options()),
-            jax.jit(self._traced(evaluate)),
-            jax.jit(self._traced(signals)),
+            jax.jit(self._traced(evaluate_one)),
+            jax.jit(self._traced(signals_one)),
         )
 
     def start(self, runs: Sequence[Run], device: Any) -> State:
@@ -190,7 +196,11 @@ class Trainer:
     def advance(
         self, program: Program, state: State, runs: Sequence[Run], device: Any, start: int, stop: int
     ) -> tuple[State, NDArray[np.float32]]:
-        """Train a chunk from step `start` to `stop`; the losses have shape (runs, stop - start)."""
+        """Train a chunk from step `start` to `stop`, at most `longest` steps on.
+
+        Returns:
+            The new state, and the training losses of shape (runs, stop - start).
+        """
         functions, data = self.functions(program.loop, program.chunk), self._on(device)
         orders = {
             seed: batch_order(seed, start, stop, len(self.task.x_train), self.settings.batch_size)
@@ -199,9 +209,11 @@ class Trainer:
         batches = np.stack([orders[run.seed] for run in runs])
         single = len(runs) == 1
         if program.loop == "scan":
-            padded = np.zeros((len(runs), max(self.longest, stop - start), batches.shape[2]), np.int32)
+            padded = np.zeros((len(runs), self.longest, batches.shape[2]), np.int32)
             padded[:, : stop - start] = batches
-            state, losses = functions.advance(data["x"], data["y"], state, padded[0] if single else padded, stop - start)
+            state, losses = functions.advance(
+                data["x"], data["y"], state, padded[0] if single else padded, stop - start
+            )
             return state, np.asarray(losses).reshape(len(runs), -1)[:, : stop - start]
         collected = []
         for i in range(stop - start):
@@ -212,12 +224,15 @@ class Trainer:
     def evaluate(self, program: Program, state: State, device: Any, part: str) -> tuple[Any, Any]:
         """Mean loss and metric of each run of a chunk over ``val`` or ``test``."""
         functions, data = self.functions(program.loop, program.chunk), self._on(device)
-        sums = [functions.evaluate(state, *batch) for batch in data[part]]
-        count = sum(int(weight.sum()) for _, _, weight in self._arrays[part])
-        return tuple(  # type: ignore[return-value]
-            np.sum([np.asarray(values, np.float64).reshape(-1) for values in which], axis=0) / count
-            for which in zip(*sums, strict=True)
+        count = len(self.task.x_val if part == "val" else self.task.x_test)
+        rows = [[functions.evaluate(state, i, *batch) for batch in data[part]] for i in range(program.chunk)]
+        loss, metric = (
+            np.array(
+                [np.concatenate([np.asarray(pair[which], np.float64) for pair in run])[:count].mean() for run in rows]
+            )
+            for which in (0, 1)
         )
+        return loss, metric
 
     def train_chunk(
         self, program: Program, runs: Sequence[Run], device: Any, progress: Callable[[int], None]
@@ -228,10 +243,8 @@ class Trainer:
         state = self.start(filled, device)
         data = self._on(device)
         functions = self.functions(program.loop, program.chunk)
-        signals = [
-            np.asarray(values, np.float64).reshape(program.chunk, -1)
-            for values in functions.signals(state, data["x"][:_SIGNAL_BATCH], data["y"][:_SIGNAL_BATCH])
-        ]
+        batch = data["x"][:_SIGNAL_BATCH], data["y"][:_SIGNAL_BATCH]
+        signals = [functions.signals(state, i, *batch) for i in range(len(runs))]
         train, val = [], []
         for start, stop in zip((0, *self.marks), self.marks, strict=False):
             state, losses = self.advance(program, state, filled, device, start, stop)
@@ -245,7 +258,7 @@ class Trainer:
         return [
             self._result(
                 i, int(diverged_at[i]), np.array(train), np.array(val), test,
-                Signals(names, tuple(signals[0][i].tolist()), tuple(signals[1][i].tolist())), seconds,
+                Signals(names, *(tuple(np.asarray(rms, np.float64).tolist()) for rms in signals[i])), seconds,
             )
             for i in range(len(runs))
         ]  # fmt: skip
@@ -301,7 +314,7 @@ class Trainer:
                     results.put(list(zip(part, self.train_chunk(program, part, device, report), strict=True)))
             except (queue.Empty, _Stopped):
                 results.put(None)
-            except BaseException as error:  # noqa: BLE001 - handed to the thread that waits
+            except BaseException as error:
                 results.put(error)
 
         workers = [threading.Thread(target=work, args=(device,), daemon=True) for device in self.devices]
@@ -325,4 +338,3 @@ class Trainer:
 
 class _Stopped(Exception):  # noqa: N818 - a signal between threads, not an error
     """Raised inside a worker whose results nobody waits for any more."""
-

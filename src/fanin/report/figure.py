@@ -27,7 +27,11 @@ def check_format(path: Path) -> None:
         InvalidValueError, MissingExtraError: If it cannot be drawn.
     """
     if path.suffix[1:] not in FORMATS:
-        raise InvalidValueError("The picture's format is unknown", given=str(path), allowed=f"names ending in .{', .'.join(FORMATS)}")
+        raise InvalidValueError(
+            "The picture's format is unknown",
+            given=str(path),
+            allowed=f"names ending in .{', .'.join(FORMATS)}",
+        )
     try:
         import matplotlib as _  # noqa: F401
     except ImportError as error:
@@ -48,20 +52,35 @@ def _forest(axes: "Axes", panel: Panel, colours: dict[str, str]) -> None:
         if row["off"]:
             below = row["difference"] < low
             axes.plot(low if below else high, y, "<" if below else ">", color=colour)
-            axes.annotate(f"{row['difference']:.3g}", (low if below else high, y), (8, -3), textcoords="offset points", fontsize=7)
+            axes.annotate(
+                f"{row['difference']:.3g}",
+                (low if below else high, y),
+                (8, -3),
+                textcoords="offset points",
+                fontsize=7,
+            )
             continue
         if math.isfinite(row["low"]) and math.isfinite(row["high"]):
             axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2.5)
         axes.plot(row["difference"], y, "o", color=colour)
     axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(rows)), [f"{row['label']}\n({row['verdict']}, {row['note']})" for row in rows], fontsize=7)
+    axes.set_yticks(
+        range(len(rows)), [f"{row['label']}\n({row['verdict']}, {row['note']})" for row in rows], fontsize=7
+    )
     axes.set_xlabel(panel.data["x"])
 
 
 def _band(axes: "Axes", rows: list[dict[str, Any]], x: str, colour: str, label: str) -> None:
     """A median line with its band; values that a logarithmic axis lacks are left out."""
     axes.plot([r[x] for r in rows], [r["median"] for r in rows], "o-", color=colour, label=label, markersize=3)
-    axes.fill_between([r[x] for r in rows], [r["low"] for r in rows], [r["high"] for r in rows], color=colour, alpha=0.15, linewidth=0)
+    axes.fill_between(
+        [r[x] for r in rows],
+        [r["low"] for r in rows],
+        [r["high"] for r in rows],
+        color=colour,
+        alpha=0.15,
+        linewidth=0,
+    )
 
 
 def _rates(axes: "Axes", panel: Panel, colours: dict[str, str]) -> None:
@@ -91,7 +110,13 @@ def _outcomes(axes: "Axes", panel: Panel, _: dict[str, str]) -> None:
 
 def _arrival(axes: "Axes", panel: Panel, colours: dict[str, str]) -> None:
     for label, rows in _by_label(panel.data["rows"]).items():
-        axes.step([r["step"] for r in rows], [100 * r["share"] for r in rows], where="post", color=colours[label], label=label)
+        axes.step(
+            [r["step"] for r in rows],
+            [100 * r["share"] for r in rows],
+            where="post",
+            color=colours[label],
+            label=label,
+        )
     axes.set_xlabel("steps")
     axes.set_ylabel("share of runs arrived, %")
 

@@ -102,7 +102,11 @@ def _summary(results: Results) -> str:
     rows = []
     for arm in results.analysis.arms:
         c = arm.comparison
-        interval = f"{amount(experiment, c.low, True)} to {amount(experiment, c.high, True)}" if c and math.isfinite(c.low) else ""
+        interval = (
+            f"{amount(experiment, c.low, True)} to {amount(experiment, c.high, True)}"
+            if c and math.isfinite(c.low)
+            else ""
+        )
         rows.append((
             arm.arm.label, arm.verdict, f"{arm.learning_rate:g}", amount(experiment, arm.median),
             amount(experiment, c.difference, True) if c else "", interval, f"{c.p_adjusted:.3f}" if c else "",

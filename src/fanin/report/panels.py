@@ -39,7 +39,14 @@ class Panel:
 
 def panels(results: Results) -> list[Panel]:
     """The plots that the data allows, in the order in which they are read."""
-    made = (_forest(results), _rates(results), _outcomes(results), _arrival(results), _curves(results), _signals(results))
+    made = (
+        _forest(results),
+        _rates(results),
+        _outcomes(results),
+        _arrival(results),
+        _curves(results),
+        _signals(results),
+    )
     return [panel for panel in made if panel is not None]
 
 
@@ -114,7 +121,11 @@ def _rates(results: Results) -> Panel | None:
 
 def _outcomes(results: Results) -> Panel:
     rows = [
-        {"label": arm.arm.label, "outcome": outcome, "share": getattr(arm, outcome) / results.experiment.seeds}
+        {
+            "label": arm.arm.label,
+            "outcome": outcome,
+            "share": getattr(arm, outcome) / results.experiment.seeds,
+        }
         for arm in results.analysis.arms
         for outcome in ("trained", "stuck", "diverged")
     ]

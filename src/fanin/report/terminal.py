@@ -41,7 +41,9 @@ def table(results: Results) -> "Table":
 
 def _row(results: Results, arm: ArmSummary) -> list[str]:
     experiment, c = results.experiment, arm.comparison
-    outcome = [f"{n} {what}" for n, what in ((arm.trained, "trained"), (arm.stuck, "stuck"), (arm.diverged, "diverged")) if n]
+    outcome = [
+        f"{n} {what}" for n, what in ((arm.trained, "trained"), (arm.stuck, "stuck"), (arm.diverged, "diverged")) if n
+    ]
     interval = ""
     if c is not None and math.isfinite(c.low):
         interval = f"{amount(experiment, c.low, True)} to {amount(experiment, c.high, True)}"
