@@ -38,7 +38,7 @@ def _console(stderr: bool = False) -> "Console":
 
 
 @app.command()
-def compare(  # noqa: PLR0917 - one parameter for each flag
+def compare(
     task: Annotated[
         str, typer.Option(help="digits, mnist, fashion_mnist, cifar10, path.npz or file.py:load.")
     ] = "digits",
@@ -134,7 +134,7 @@ def list_(
     from fanin.experiments.models import MODELS
     from fanin.initializers import INITIALIZERS
 
-    sections = {
+    sections: dict[str, dict[str, Any]] = {
         "initializers": {
             entry.name: {
                 "summary": entry.summary,

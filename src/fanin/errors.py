@@ -47,6 +47,14 @@ class FaninError(Exception):
             message += f"\nHint: {hint}"
         super().__init__(message)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle by parts: by default the finished message would go in as `what`."""
+        return _rebuild, (type(self), self.what, self.given, self.allowed, self.hint)
+
+
+def _rebuild(kind: type[FaninError], what: str, given: Any, allowed: str | None, hint: str | None) -> FaninError:
+    return kind(what, given=given, allowed=allowed, hint=hint)
+
 
 class InvalidValueError(FaninError, ValueError):
     """A value outside of what is allowed."""

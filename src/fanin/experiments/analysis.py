@@ -248,7 +248,8 @@ def _sentence(
         size = amount(experiment, abs(comparison.difference))
         return f"{name} is {verdict} than {base} by {size} {unit} {evidence}.{trouble}"
     if verdict == "too few seeds":
-        return f"{name} differs from {base} by {by} {unit}, but {comparison.seeds} seeds cannot decide {evidence}.{trouble}"
+        few = f"but {comparison.seeds} seeds cannot decide"
+        return f"{name} differs from {base} by {by} {unit}, {few} {evidence}.{trouble}"
     return f"{name} could not be told from {base}: {by} {unit} {evidence}.{trouble}"
 
 
@@ -261,8 +262,8 @@ def _notes(experiment: Experiment, arms: tuple[ArmSummary, ...], comparisons: in
     if not experiment.tuned:
         rate = experiment.learning_rates[0]
         notes.append(
-            f"Everything ran at learning rate {rate:g}, as you asked: how far the order depends on it was not measured. "
-            "Give several --lr, or --lr auto."
+            f"Everything ran at learning rate {rate:g}, as you asked: how far the order depends on it was not "
+            "measured. Give several --lr, or --lr auto."
         )
         return tuple(notes)
     sign = _sign(experiment)

@@ -97,10 +97,11 @@ def _fetch(download: Download) -> dict[str, Path]:
         try:
             paths[name] = Path(store.fetch(name))
         except Exception as error:  # pooch passes on whatever its transport raises
+            cause = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             raise DataError(
-                f"The file {name} could not be downloaded whole: {type(error).__name__}: {str(error).splitlines()[0]}",
+                f"The file {name} could not be downloaded whole: {cause}",
                 given=download.url + name,
-                hint=f"Put the original file into {root / download.folder}, or set FANIN_DATA_DIR to a folder that has it.",
+                hint=f"Put the original file into {root / download.folder}, or let FANIN_DATA_DIR name its folder.",
             ) from None
     return paths
 

@@ -79,7 +79,7 @@ class Experiment:
             activation=arm.activation,
             init=str(arm.init),
             seed=seed,
-            learning_rate=learning_rate,
+            learning_rate=float(learning_rate),
             optimizer=str(self.settings.optimizer),
             batch_size=self.settings.batch_size,
             epochs=self.settings.epochs,
@@ -94,7 +94,7 @@ class Experiment:
         return [self.run(a, seed, lr) for seed in TUNING_SEEDS for a in self.arms for lr in self.learning_rates]
 
     def compared_runs(self, chosen: dict[Arm, float] | None = None) -> list[Run]:
-        """The compared runs: at every rate, or at each arm's chosen one. Seed by seed, so that pairs finish together."""
+        """The compared runs, at every rate or at each arm's chosen one; seed by seed, so that pairs finish together."""
         rates = {arm: (chosen[arm],) if chosen else self.learning_rates for arm in self.arms}
         return [self.run(arm, seed, lr) for seed in range(self.seeds) for arm in self.arms for lr in rates[arm]]
 

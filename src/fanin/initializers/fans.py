@@ -57,9 +57,9 @@ def axes_of_shape(shape: Sequence[int]) -> tuple[Axis, ...]:
         >>> axes_of_shape((3, 3, 16, 32))
         ('spatial', 'spatial', 'in', 'out')
     """
-    if len(shape) < 2:
-        return ("out",) * len(shape)
-    return ("spatial",) * (len(shape) - 2) + ("in", "out")
+    spatial: list[Axis] = ["spatial"] * (len(shape) - 2)
+    axes: list[Axis] = [*spatial, "in", "out"]
+    return tuple(axes[len(axes) - len(shape) :])
 
 
 def canonical_order(axes: Sequence[Axis]) -> tuple[int, ...]:

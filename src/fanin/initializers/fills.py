@@ -1,7 +1,8 @@
 """From a draw to numbers, whole or any slice: the plain NumPy implementation, which is the specification."""
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from fanin.errors import InvalidValueError
 from fanin.initializers.fans import axes_of_shape, canonical_order, fans
 from fanin.initializers.laws import Constant, Draw, Eye, Fourier, Normal, Orthogonal, TruncatedNormal, Uniform
 from fanin.initializers.specs import canonical, decide
-from fanin.initializers.streams import words
+from fanin.initializers.streams import check_seed, words
 from fanin.initializers.transforms import centred_uniform, normal, truncated_normal
 from fanin.records import Axis, Init, ParamInfo
 
@@ -136,7 +137,8 @@ def draw_param(param: ParamInfo, init: Init, seed: int) -> Floats:
     draw = decide(init, fans(param.shape, param.axes, gates=param.gates, groups=param.groups))
     shape, axes = tuple(param.shape[i] for i in order), tuple(param.axes[i] for i in order)
     array = _canonical_array(draw, shape, axes, param.gates, seed, param.path)
-    return np.ascontiguousarray(array.transpose(np.argsort(order)))
+    # Not ascontiguousarray, which would give a scalar an axis.
+    return np.asarray(array.transpose(np.argsort(order)), order="C")
 
 
 def sample(init: str | Init, shape: Sequence[int], *, seed: int, name: str = "weight") -> Floats:
@@ -158,7 +160,9 @@ def sample(init: str | Init, shape: Sequence[int], *, seed: int, name: str = "we
         >>> sample("glorot_uniform", (3, 2), seed=0).shape
         (3, 2)
     """
-    shape = tuple(int(length) for length in shape)
-    if any(length < 1 for length in shape):
-        raise InvalidValueError("The shape has an empty axis", given=shape, allowed="sizes of 1 or more")
+    check_seed(seed)
+    sizes = list(shape) if isinstance(shape, Iterable) else []
+    if not isinstance(shape, Iterable) or any(not hasattr(size, "__index__") or size < 1 for size in sizes):
+        raise InvalidValueError("The shape is no shape", given=shape, allowed="whole numbers of 1 or more")
+    shape = tuple(operator.index(size) for size in sizes)
     return draw_param(ParamInfo(name, shape, "float32", axes_of_shape(shape), "dense"), canonical(init), seed)

@@ -71,8 +71,12 @@ class Initializer:
     aliases: tuple[str, ...] = ()
 
 
+_LARGEST = 3.4028234663852886e38
+"""The largest float32: weights are drawn in float32."""
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def _number(default: float) -> Parameter:
@@ -92,8 +96,8 @@ def _one_of(default: Value, *options: Value) -> Parameter:
 
 
 def _is_window(value: Any) -> bool:
-    if value is None:
-        return True
+    if not isinstance(value, str):
+        return value is None
     from scipy.signal import get_window  # heavy, and needed for this law alone
 
     try:
@@ -221,7 +225,13 @@ INITIALIZERS: Mapping[str, Initializer] = MappingProxyType({entry.name: entry fo
 _NAMES = {
     spelling: entry
     for entry in _TABLE
-    for spelling in (entry.name, entry.class_name, entry.class_name.lower(), *entry.aliases)
+    for spelling in (
+        entry.name,
+        entry.class_name,
+        entry.class_name.lower(),
+        f"{entry.class_name}Initializer",
+        *entry.aliases,
+    )
 }
 _CALL = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(\(.*\))?\s*", re.DOTALL)
 
@@ -242,9 +252,11 @@ def parse_call(text: str, kind: str) -> Call:
         if match is None:
             raise ValueError(text)
         node = ast.parse(f"f{match[2] or '()'}", mode="eval").body
-        if not isinstance(node, ast.Call) or node.args:
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
             raise ValueError(text)
-        params = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in node.keywords}
+        params = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg}
+        if len(params) < len(node.keywords):  # a name twice, or **
+            raise ValueError(text)
     except (ValueError, SyntaxError):
         raise InvalidValueError(
             f"The {kind} cannot be read",
@@ -280,6 +292,8 @@ def canonical(init: str | Init | Mapping[str, Any]) -> Init:
     if isinstance(init, Mapping):
         return deserialize(init)
     call = parse_call(init, "initializer") if isinstance(init, str) else init
+    if not isinstance(call, Call):
+        raise InvalidValueError("This is no initializer", given=init, allowed="a name, a text, an Init or a config")
     entry = _lookup(call.name)
     kept: dict[str, Value] = {}
     for key, value in call.params.items():
@@ -290,10 +304,13 @@ def canonical(init: str | Init | Mapping[str, Any]) -> Init:
         parameter = entry.parameters[key]
         if not parameter.accepts(value):
             raise InvalidValueError(
-                f"The parameter {key} of {entry.name} is out of range", given=value, allowed=parameter.allowed
+                f"The parameter {key} of {entry.name} is out of range",
+                given="None" if value is None else value,
+                allowed=parameter.allowed,
             )
         if value != parameter.default:
-            kept[key] = float(value) if isinstance(parameter.default, float) and _is_number(value) else value
+            whole = type(value) is int and isinstance(parameter.default, float)
+            kept[key] = float(value) if whole else value  # type: ignore[arg-type]
     return Init(entry.name, **kept)
 
 
@@ -323,6 +340,10 @@ def serialize(init: str | Init) -> dict[str, Any]:
     return {"class_name": entry.class_name, "config": {**defaults, **init.params}}
 
 
+_CONFIG = "{'class_name': ..., 'config': {...}}"
+_KERAS_AXES = ("input_axes", "output_axes")
+
+
 def deserialize(config: Mapping[str, Any]) -> Init:
     """The inverse of `serialize`; also reads what Keras itself writes.
 
@@ -338,13 +359,17 @@ def deserialize(config: Mapping[str, Any]) -> Init:
         raise InvalidValueError(
             "The initializer's config cannot be read",
             given=dict(config),
-            allowed="{'class_name': ..., 'config': {...}}",
+            allowed=_CONFIG,
         )
-    params = dict(config.get("config") or {})
+    name, params = config["class_name"], config.get("config") or {}
+    if not isinstance(name, str) or not isinstance(params, Mapping):
+        raise InvalidValueError("The initializer's config cannot be read", given=dict(config), allowed=_CONFIG)
+    # Keras 3.15 writes two axes with every law that has fans; they mean something only when they are set.
+    params = {key: value for key, value in params.items() if key not in _KERAS_AXES or value is not None}
     if params.pop("seed", None) is not None:
         raise InvalidValueError(
             "The initializer's config carries a seed",
             given=dict(config),
             hint="Give the seed to sample() or compare(); an initializer here is a law without one.",
         )
-    return canonical(Init(config["class_name"], **params))
+    return canonical(Init(name, **params))

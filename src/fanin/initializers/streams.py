@@ -7,13 +7,14 @@ is word ``i % 4`` of block ``i // 4``.
 """
 
 import hashlib
+import operator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fanin.errors import InvalidValueError
 
-__all__ = ["permutation", "philox4x32", "stream", "words"]
+__all__ = ["check_seed", "permutation", "philox4x32", "stream", "words"]
 
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -59,6 +60,21 @@ def stream(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=64).digest()[:8], "little")
 
 
+def check_seed(seed: int) -> int:
+    """The seed as a Python number, whatever kind of integer it came as.
+
+    Raises:
+        InvalidValueError: If it is no integer of 64 bits.
+    """
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = -1
+    if not 0 <= number < 2**64:
+        raise InvalidValueError("The seed is not a 64-bit number", given=seed, allowed="0 to 2**64 - 1")
+    return number
+
+
 def words(seed: int, name: str, start: int, stop: int) -> NDArray[np.uint32]:
     """Words ``start`` to ``stop`` of the stream `name` under `seed`.
 
@@ -74,8 +90,7 @@ def words(seed: int, name: str, start: int, stop: int) -> NDArray[np.uint32]:
         >>> bool((words(7, "w", 0, 10)[3:] == words(7, "w", 3, 10)).all())
         True
     """
-    if not 0 <= seed < 2**64:
-        raise InvalidValueError("The seed is not a 64-bit number", given=seed, allowed="0 to 2**64 - 1")
+    seed = check_seed(seed)
     first, last = start // 4, -(-stop // 4)
     blocks = np.arange(first, last, dtype=np.uint64)
     counter = np.empty((len(blocks), 4), np.uint32)

@@ -60,11 +60,12 @@ def _log(x: Floats) -> Floats:
     """Natural logarithm of positive normal numbers, relative error below 2e-7."""
     shifted = x.view(np.int32) - _SQRT_HALF_BITS
     exponent = (shifted >> 23).astype(np.float32)
-    mantissa = ((shifted & np.int32(0x7FFFFF)) + _SQRT_HALF_BITS).view(np.float32)
+    mantissa: Floats = ((shifted & np.int32(0x7FFFFF)) + _SQRT_HALF_BITS).view(np.float32)
     f = mantissa - np.float32(1)
     square = f * f
     tail = (square * f) * _polynomial(LOG, f) + exponent * _LN2_LOW
-    return (f + (tail - np.float32(0.5) * square)) + exponent * _LN2_HIGH
+    result: Floats = (f + (tail - np.float32(0.5) * square)) + exponent * _LN2_HIGH
+    return result
 
 
 def _cos_sin(angle: Words) -> tuple[Floats, Floats]:

@@ -1,5 +1,6 @@
 """Keras models read, written and probed: the only place where Keras's weight layouts are interpreted."""
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from fanin.errors import ModelError, UnknownNameError
 from fanin.records import Axis, ModelInfo, ParamInfo
 
-__all__ = ["describe", "signal_function", "tapped_layers", "write"]
+__all__ = ["describe", "forward", "path_of", "signal_function", "tapped_layers", "write"]
 
 _Reading = tuple[tuple[Axis, ...], str, int, int]
 """Axes, role, gates and groups of one weight."""
@@ -31,8 +32,8 @@ _DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 _SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
 
 
-def _spatial(variable: keras.Variable) -> tuple[Axis, ...]:
-    return ("spatial",) * (len(variable.shape) - 2)
+def _spatial(variable: keras.Variable) -> list[Axis]:
+    return ["spatial"] * (len(variable.shape) - 2)
 
 
 def _einsum(layer: keras.layers.EinsumDense, in_attention: bool) -> _Reading:
@@ -71,6 +72,11 @@ def _readings(layer: keras.layers.Layer, in_attention: bool) -> Iterator[tuple[k
                     yield layer.recurrent_kernel, (("in", "out"), "recurrent", gates, 1)
 
 
+def path_of(model: keras.Model, variable: keras.Variable) -> str:
+    """A variable's name within its model: Keras's path without the model's own name, which it may count up."""
+    return str(variable.path).removeprefix(f"{model.name}/")
+
+
 def describe(model: keras.Model) -> ModelInfo:
     """Read the trainable parameters of a built model, in the model's order.
 
@@ -106,7 +112,9 @@ def describe(model: keras.Model) -> ModelInfo:
             else ((), "unknown", 1, 1)
         )  # fmt: skip
         axes, role, gates, groups = readings.get(id(variable), plain)
-        return ParamInfo(variable.path, tuple(variable.shape), str(variable.dtype), axes, role, gates, groups)
+        return ParamInfo(
+            path_of(model, variable), tuple(variable.shape), str(variable.dtype), axes, role, gates, groups
+        )
 
     return ModelInfo("keras", tuple(read(variable) for variable in model.trainable_variables))
 
@@ -117,12 +125,24 @@ def write(model: keras.Model, arrays: Mapping[str, NDArray[np.float32]]) -> None
     Raises:
         UnknownNameError: If the model has no such parameter; nothing is written then.
     """
-    variables = {variable.path: variable for variable in model.trainable_variables}
+    variables = {path_of(model, variable): variable for variable in model.trainable_variables}
     missing = set(arrays) - set(variables)
     if missing:
         raise UnknownNameError("The model has no such parameter", given=", ".join(sorted(missing)))
     for path, array in arrays.items():
         variables[path].assign(array)
+
+
+def forward(model: keras.Model, trainable: Any, other: Any, x: Any, *, training: bool) -> tuple[Any, Any, list[Any]]:
+    """A model as a pure function of its variables' values.
+
+    Returns:
+        Outputs, the changed values of the other variables, and the losses that layers add (regularisers).
+    """
+    parameters = inspect.signature(model.call).parameters.values()
+    takes = any(each.name == "training" or each.kind is each.VAR_KEYWORD for each in parameters)
+    mode = {"training": training} if takes else {}
+    return model.stateless_call(trainable, other, x, return_losses=True, **mode)  # type: ignore[no-any-return]
 
 
 def tapped_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -164,7 +184,7 @@ def signal_function(
     """
     layers = tapped_layers(model)
 
-    def forward(trainable: Any, other: Any, x: Any, y: Any, nudges: Mapping[str, Any]) -> tuple[Any, Any]:
+    def tapped(trainable: Any, other: Any, x: Any, y: Any, nudges: Mapping[str, Any]) -> tuple[Any, Any]:
         seen: dict[str, Any] = {}
 
         def tap(name: str, z: Any) -> Any:
@@ -172,7 +192,7 @@ def signal_function(
             return z + nudges[name] if name in nudges else z
 
         with _taps(layers, tap):
-            outputs, _ = model.stateless_call(trainable, other, x, training=False)
+            outputs, _, _ = forward(model, trainable, other, x, training=False)
         return jnp.mean(loss(y, outputs)), seen
 
     def rms(value: Any) -> Any:
@@ -181,9 +201,9 @@ def signal_function(
     def measure(trainable: Any, other: Any, x: Any, y: Any) -> tuple[Any, Any]:
         if not layers:
             return jnp.zeros(0), jnp.zeros(0)
-        shapes = jax.eval_shape(lambda *a: forward(*a, {})[1], trainable, other, x, y)
+        shapes = jax.eval_shape(lambda t, o, a, b: tapped(t, o, a, b, {})[1], trainable, other, x, y)
         nudges = {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}
-        gradients, seen = jax.grad(lambda n: forward(trainable, other, x, y, n), has_aux=True)(nudges)
+        gradients, seen = jax.grad(lambda n: tapped(trainable, other, x, y, n), has_aux=True)(nudges)
         names = [layer.path for layer in layers]
         missing = jnp.float32(jnp.nan)
         return (

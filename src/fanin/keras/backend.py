@@ -1,5 +1,6 @@
 """Keras on JAX, with one device per core and compiled programs kept on disk."""
 
+import contextlib
 import os
 import sys
 import warnings
@@ -41,10 +42,8 @@ def start(cache: Path | None = None) -> None:
             allowed="jax",
             hint="Set the environment variable KERAS_BACKEND=jax before importing keras.",
         )
-    try:
+    with contextlib.suppress(RuntimeError):  # JAX is running: its devices stay as they are
         jax.config.update("jax_num_cpu_devices", _cores())
-    except RuntimeError:
-        pass  # JAX is running: its devices stay as they are
     if cache is not None and not _cache_set:
         _cache_set = True
         jax.config.update("jax_compilation_cache_dir", str(cache))

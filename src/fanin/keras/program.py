@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fanin.errors import InvalidValueError, ModelError, unknown_name
 from fanin.initializers.streams import words
-from fanin.keras.adapter import describe
+from fanin.keras.adapter import describe, forward, path_of
 from fanin.keras.models import build, fit_input
 from fanin.records import Call, ModelInfo, ModelSpec, Settings, Task
 
@@ -120,29 +120,37 @@ def network(spec: ModelSpec, task: Task, activation: str, settings: Settings) ->
     model = fresh(0)
     chosen = optimizer(settings.optimizer)
     chosen.build(model.trainable_variables)
-    _check_output(model, task, spec)
-    loss, probabilities = _loss(model, task, spec)
+    input_shape = fit_input(model, example_shape, spec.text)
+    units = _output_units(model, input_shape, task, spec)
+    loss, probabilities = _loss(model, units, task, spec)
     return Network(
         model, chosen, loss, _metric(task, probabilities), describe(model),
-        fit_input(model, example_shape, spec.text), values,
+        input_shape, values,
     )  # fmt: skip
 
 
-def _check_output(model: keras.Model, task: Task, spec: ModelSpec) -> None:
-    shape = getattr(model, "output_shape", None)
-    if shape is None:
-        shape = model.compute_output_shape((None, *task.x_train.shape[1:]))
-    binary = task.kind == "classification" and task.outputs == 2 and tuple(shape[1:]) == (1,)
-    if not (isinstance(shape, tuple) and (tuple(shape[1:]) == (task.outputs,) or binary)):
+def _output_units(model: keras.Model, input_shape: tuple[int, ...], task: Task, spec: ModelSpec) -> int:
+    """The width of the model's output, once it is known to fit the task."""
+    values = (
+        [variable.value for variable in model.trainable_variables],
+        [v.value for v in model.non_trainable_variables],
+    )
+    example = jax.ShapeDtypeStruct((2, *input_shape), jnp.float32)
+    output = jax.eval_shape(lambda x: forward(model, *values, x, training=False)[0], example)
+    shape = getattr(output, "shape", None)
+    binary = task.kind == "classification" and task.outputs == 2
+    if shape is None or (shape != (2, task.outputs) and not (binary and shape == (2, 1))):
         kind = "classes" if task.kind == "classification" else "target columns"
+        shown = "several outputs" if shape is None else f"an output of shape {('batch', *shape[1:])}"
         raise ModelError(
             "The model's output and the data do not fit together",
-            given=f"{spec.text} puts out {shape}, {task.name} has {task.outputs} {kind}",
+            given=f"{spec.text} has {shown}, {task.name} has {task.outputs} {kind}".replace("'", ""),
             allowed=f"an output of shape (batch, {task.outputs})",
         )
+    return int(shape[1])
 
 
-def _loss(model: keras.Model, task: Task, spec: ModelSpec) -> tuple[Callable[[Any, Any], Any], bool]:
+def _loss(model: keras.Model, units: int, task: Task, spec: ModelSpec) -> tuple[Callable[[Any, Any], Any], bool]:
     """The loss per example, and whether the model puts out probabilities rather than logits."""
     compiled = getattr(model, "loss", None)
     if compiled is not None:
@@ -156,20 +164,17 @@ def _loss(model: keras.Model, task: Task, spec: ModelSpec) -> tuple[Callable[[An
             given=spec.text,
             hint="Return a compiled model: model.compile(loss=keras.losses.SparseCategoricalCrossentropy(...)).",
         )
-    if last in ("linear", "softmax") and task.outputs > 1 and model.output_shape[-1] > 1:
-        logits = last == "linear"
-        return lambda y, out: keras.losses.sparse_categorical_crossentropy(y, out, from_logits=logits), not logits
-    if last in ("linear", "sigmoid") and model.output_shape[-1] == 1:
-        logits = last == "linear"
+    # An unusual output counts as probabilities and goes in as it is: a study of a mistake must be able to make it.
+    logits = last == "linear"
+    if units == 1:
         return lambda y, out: keras.losses.binary_crossentropy(y[:, None], out, from_logits=logits), not logits
-    # An unusual output goes in as it is: a study of a mistake must be able to make it.
-    return lambda y, out: keras.losses.sparse_categorical_crossentropy(y, out, from_logits=False), True
+    return lambda y, out: keras.losses.sparse_categorical_crossentropy(y, out, from_logits=logits), not logits
 
 
 def _last_activation(model: keras.Model) -> str | None:
     """Name of the function that makes the model's output, or None where the model's code alone knows."""
     layers = getattr(model, "layers", [])
-    if not layers or getattr(model, "output_shape", None) is None:
+    if not layers or getattr(model, "output_shape", None) is None:  # only a graph of layers has one
         return None
     last = layers[-1]
     if isinstance(last, keras.layers.Softmax):
@@ -219,10 +224,12 @@ def initial_state(net: Network, weights: Mapping[str, NDArray[np.float32]], seed
         learning_rate: Handed to the optimizer.
     """
     trainable, other = net.rebuild(seed)
-    paths = [variable.path for variable in net.model.trainable_variables]
+    paths = [param.path for param in net.info.params]
     start = [np.asarray(weights.get(path, value)) for path, value in zip(paths, trainable, strict=True)]
     random = [
-        words(seed, variable.path, 0, 2).reshape(value.shape).astype(value.dtype) if _is_generator(variable) else value
+        words(seed, path_of(net.model, variable), 0, 2).reshape(value.shape).astype(value.dtype)
+        if _is_generator(variable)
+        else value
         for variable, value in zip(net.model.non_trainable_variables, other, strict=True)
     ]
     slots = [
@@ -240,7 +247,7 @@ def step_function(net: Network) -> Callable[[Any, Any, State, Any], tuple[State,
     """One training step of one run, from (x, y, state, indices of the batch) to (state, loss)."""
 
     def objective(trainable: Any, other: Any, x: Any, y: Any) -> tuple[Any, Any]:
-        outputs, changed, extra = net.model.stateless_call(trainable, other, x, training=True, return_losses=True)
+        outputs, changed, extra = forward(net.model, trainable, other, x, training=True)
         return jnp.mean(net.loss(y, outputs)) + sum(extra), changed
 
     def step(x: Any, y: Any, state: State, batch: Any) -> tuple[State, Any]:
@@ -270,7 +277,7 @@ def evaluate_function(net: Network) -> Callable[[State, Any, Any], tuple[Any, An
     """Loss and metric of each example of a batch, from (state, x, y)."""
 
     def evaluate(state: State, x: Any, y: Any) -> tuple[Any, Any]:
-        outputs, _ = net.model.stateless_call(state.trainable, state.other, x, training=False)
+        outputs, _, _ = forward(net.model, state.trainable, state.other, x, training=False)
         return net.loss(y, outputs).reshape(len(x), -1).mean(axis=1), net.metric(y, outputs)
 
     return evaluate

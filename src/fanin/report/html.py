@@ -160,14 +160,14 @@ def _settings(results: Results, command: str) -> str:
     experiment, settings, task = results.experiment, results.experiment.settings, results.experiment.task
     facts = {
         "command": command,
-        "task": f"{task.name}: {len(task.x_train)} training, {len(task.x_val)} validation, {len(task.x_test)} test examples "
-        f"of shape {task.x_train.shape[1:]}, {task.outputs} outputs (data {task.fingerprint[:12]})",
+        "task": f"{task.name}: {len(task.x_train)} training, {len(task.x_val)} validation, {len(task.x_test)} test "
+        f"examples of shape {task.x_train.shape[1:]}, {task.outputs} outputs (data {task.fingerprint[:12]})",
         "model": experiment.model.text,
-        "training": f"{settings.optimizer}, batch size {settings.batch_size}, {settings.epochs} epochs of whole batches",
+        "training": f"{settings.optimizer}, batch size {settings.batch_size}, {settings.epochs} epochs, whole batches",
         "learning rates": ", ".join(f"{rate:g}" for rate in experiment.learning_rates)
         + (", chosen for each initializer on validation data and separate seeds" if experiment.tuned else ", fixed"),
-        "statistics": "exact sign-flip tests on paired seeds, adjusted over initializers by Holm's step-down on the joint "
-        "distribution of the p values; a diverged run counts as the worst value",
+        "statistics": "exact sign-flip tests on paired seeds, adjusted over initializers by Holm's step-down on the "
+        "joint distribution of the p values; a diverged run counts as the worst value",
         **{f"made with ({i})" if len(results.environments) > 1 else "made with": _facts(env)
            for i, env in enumerate(results.environments, 1)},
         "reported with": _facts(system()),

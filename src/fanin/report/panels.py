@@ -63,7 +63,7 @@ def _unit(results: Results) -> tuple[float, str]:
 
 def _forest(results: Results) -> Panel | None:
     scale, unit = _unit(results)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "label": arm.arm.label,
             "difference": scale * arm.comparison.difference,
@@ -88,9 +88,9 @@ def _forest(results: Results) -> Panel | None:
     return Panel(
         "forest",
         f"Is it better than {results.experiment.baseline.label}?",
-        "Mean difference over paired seeds with its 95 % interval (exact, by subset means), each initializer at its own "
-        "learning rate. Right of zero is better. The verdict also adjusts for the number of comparisons. A triangle at the edge stands "
-        "for an initializer far outside, with its value.",
+        "Mean difference over paired seeds with its 95 % interval (exact, by subset means), each initializer at its "
+        "own learning rate. Right of zero is better. The verdict also adjusts for the number of comparisons. A "
+        "triangle at the edge stands for an initializer far outside, with its value.",
         {"rows": rows, "domain": domain, "x": f"difference in {what}", "unit": unit},
     )
 
@@ -113,8 +113,8 @@ def _rates(results: Results) -> Panel | None:
         "rates",
         "Or does it just like this learning rate?",
         f"Final validation loss against learning rate: median and quartiles over {len(seeds)} seeds; a ring marks the "
-        f"rate chosen by validation {results.analysis.metric} on other seeds. A diverged run counts as infinite: a line "
-        "ends where most runs diverge.",
+        f"rate chosen by validation {results.analysis.metric} on other seeds. A diverged run counts as infinite: a "
+        "line ends where most runs diverge.",
         {"rows": rows},
     )
 
@@ -178,8 +178,8 @@ def _curves(results: Results) -> Panel:
     return Panel(
         "curves",
         "What happens during training?",
-        f"Training loss against steps (mean since the evaluation before), each seed thin, the median of {results.experiment.seeds} "
-        "thick; a line ends where its run diverged.",
+        "Training loss against steps (mean since the evaluation before), each seed thin, the median of "
+        f"{results.experiment.seeds} thick; a line ends where its run diverged.",
         {"rows": rows},
     )
 

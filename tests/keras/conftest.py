@@ -1,0 +1,99 @@
+"""Small tasks and networks of every kind that the trainer must be able to train."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fanin.experiments.tasks import make_task
+from fanin.keras.backend import start
+from fanin.records import Task
+
+start(None)
+
+import keras  # noqa: E402 - only after the backend is decided
+from keras import layers  # noqa: E402
+
+
+def _images(rng: np.random.Generator) -> dict[str, Any]:
+    y = rng.integers(0, 3, 150)
+    return {"x": (rng.normal(size=(150, 6, 5, 2)) + y[:, None, None, None]).astype(np.float32), "y": y}
+
+
+@pytest.fixture(scope="session")
+def task() -> Task:
+    """150 examples of shape 6 x 5 x 2 in 3 classes: no two axes alike, so that a swapped layout shows."""
+    return make_task("toy", _images(np.random.default_rng(0)))
+
+
+def _dense() -> keras.Model:
+    return keras.Sequential(
+        [keras.Input((6, 5, 2)), layers.Flatten(), layers.Dense(7, "tanh"), layers.Dense(3, activation="softmax")]
+    )
+
+
+def _norm_dropout() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((6, 5, 2)),
+            layers.Flatten(),
+            layers.Dense(9, use_bias=False),
+            layers.BatchNormalization(momentum=0.8),
+            layers.Activation("relu"),
+            layers.Dropout(0.3),
+            layers.Dense(3, kernel_regularizer=keras.regularizers.L2(1e-2)),
+        ]
+    )
+
+
+def _convolutions() -> keras.Model:
+    return keras.Sequential(
+        [
+            keras.Input((6, 5, 2)),
+            layers.Conv2D(4, (3, 2), groups=2, activation="relu"),
+            layers.SeparableConv2D(5, 2, activation="gelu"),
+            layers.DepthwiseConv2D(2, depth_multiplier=2),
+            layers.Conv2DTranspose(3, 2, activation="silu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(3),
+        ]
+    )
+
+
+def _recurrent() -> keras.Model:
+    inputs = keras.Input((6, 5, 2))
+    x = layers.Reshape((6, 10))(inputs)
+    x = layers.Bidirectional(layers.LSTM(4, return_sequences=True))(x)
+    return keras.Model(inputs, layers.Dense(3)(layers.GRU(5)(x)))
+
+
+def _attention() -> keras.Model:
+    inputs = keras.Input((6, 5, 2))
+    x = layers.EinsumDense("bsf,fd->bsd", output_shape=(6, 8), bias_axes="d")(layers.Reshape((6, 10))(inputs))
+    x = layers.LayerNormalization()(x + layers.MultiHeadAttention(2, 3)(x, x))
+    return keras.Model(inputs, layers.Dense(3)(layers.GlobalAveragePooling1D()(x)))
+
+
+NETWORKS: dict[str, Callable[[], keras.Model]] = {
+    "dense": _dense,
+    "norm_dropout": _norm_dropout,
+    "convolutions": _convolutions,
+    "recurrent": _recurrent,
+    "attention": _attention,
+}
+
+
+@pytest.fixture(params=sorted(NETWORKS))
+def network_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def build(network_name: str) -> Callable[[], keras.Model]:
+    return NETWORKS[network_name]
+
+
+@pytest.fixture(scope="session")
+def networks() -> dict[str, Callable[[], keras.Model]]:
+    return NETWORKS

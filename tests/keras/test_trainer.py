@@ -1,0 +1,214 @@
+"""Runs trained together are the runs that Keras itself trains one by one."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from fanin.initializers import draw_param
+from fanin.keras.adapter import write
+from fanin.keras.measure import choose
+from fanin.keras.models import build as build_model
+from fanin.keras.program import network
+from fanin.keras.trainer import Trainer, batch_order, evaluation_steps
+from fanin.recipes import single
+from fanin.records import Call, ModelSpec, Program, Run, RunResult, Settings, Task
+
+SETTINGS = Settings(Call("adam"), batch_size=16, epochs=2, evaluations=3)
+LARGEST_TOLERANCE = 2e-3
+PLAIN: dict[str, list[Any]] = {}
+"""What Keras made of each network, kept because it is the same for every program."""
+PROGRAMS = [Program("step", 1, 0.0), Program("scan", 3, 0.0)]
+
+
+def run(seed: int, init: str = "glorot_uniform", rate: float = 0.01) -> Run:
+    return Run("toy", "", "m", "", "", init, seed, rate, "adam", 16, 2, 3, "test")
+
+
+def trainer(build: Callable[[], keras.Model], task: Task, settings: Settings = SETTINGS) -> Trainer:
+    net = network(ModelSpec("toy.py:build", "user", (), "", build), task, "", settings)
+    plans: dict[str, Any] = {}
+
+    def weights(each: Run) -> dict[str, Any]:
+        plan = plans.setdefault(each.init, single(net.info, each.init))
+        return {entry.param.path: draw_param(entry.param, entry.init, each.seed) for entry in plan.chosen}
+
+    return Trainer(net, task, settings, weights)
+
+
+def one_by_one(
+    build: Callable[[], keras.Model], task: Task, ours: Trainer, each: Run, jolt: float = 0.0
+) -> list[float]:
+    """The oracle: Keras's own compiled training loop on the same weights and batches.
+
+    Returns:
+        The training loss of each step, then loss and accuracy on the test data.
+    """
+    # The same starting values for what no plan touches and for the random layers.
+    keras.utils.set_random_seed(each.seed)
+    model = build_model(ModelSpec("", "user", (), "", build), (), 3, "")
+    rng = np.random.default_rng(1)
+    write(model, {k: v * (1 + jolt * rng.normal(size=v.shape)) for k, v in ours.weights(each).items()})
+    start = ours.start([each], ours.devices[0])
+    for variable, value in zip(model.non_trainable_variables, start.other, strict=True):
+        variable.assign(value)
+    logits = model.layers[-1].activation is not keras.activations.softmax
+    model.compile(
+        keras.optimizers.Adam(each.learning_rate),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=logits),
+        metrics=["accuracy"],
+    )
+    losses = []
+    for batch in batch_order(each.seed, 0, ours.marks[-1], len(task.x_train), SETTINGS.batch_size):
+        losses.append(float(model.train_on_batch(task.x_train[batch], task.y_train[batch])[0]))
+        model.reset_metrics()
+    loss, accuracy = model.evaluate(task.x_test, task.y_test, verbose=0)
+    penalty = sum(float(value) for value in model.losses)
+    return [*losses, loss - penalty, accuracy]
+
+
+def ours(trained: Trainer, program: Program, runs: list[Run]) -> dict[Run, RunResult]:
+    return dict(trained.train(program, runs))
+
+
+def facts(result: RunResult) -> tuple[Any, ...]:
+    """All of a result but its time, comparable bit for bit."""
+    return tuple(repr(value) for key, value in vars(result).items() if key != "seconds")
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: f"{p.loop}-{p.chunk}")
+def test_training_together_equals_keras_one_by_one(
+    build: Callable[[], keras.Model], network_name: str, task: Task, program: Program
+) -> None:
+    trained = trainer(build, task)
+    runs = [run(0), run(1, "he_normal"), run(2, rate=0.003), run(3, "orthogonal")]
+    results = ours(trained, program, runs)
+    each = runs[2]
+    if network_name not in PLAIN:
+        # The yardstick is what rounding can do: the effect of changing the start by a few units in the last place.
+        PLAIN[network_name] = [np.array(one_by_one(build, task, trained, each, jolt)) for jolt in (0.0, 1e-6)]
+    plain, jolted = PLAIN[network_name]
+    bounds = (0, *trained.marks)
+    means = [plain[a:b].mean() for a, b in zip(bounds, bounds[1:], strict=False)]
+    tolerance = 1e-5 + 10 * np.abs(plain - jolted)[:-1].max()
+    assert tolerance < LARGEST_TOLERANCE
+    mine = [*results[each].train_loss, results[each].test_loss]
+    np.testing.assert_allclose(mine, [*means, plain[-2]], rtol=0, atol=tolerance)
+    assert abs(results[each].test_metric - plain[-1]) <= 1.5 / len(task.x_test)
+
+
+def test_the_comparison_with_keras_can_fail(task: Task, networks: dict[str, Callable[[], keras.Model]]) -> None:
+    trained = trainer(networks["dense"], task)
+    plain = one_by_one(networks["dense"], task, trained, run(0))
+    for other in (run(0, rate=0.02), run(1), run(0, "he_normal")):
+        assert abs(ours(trained, PROGRAMS[0], [other])[other].test_loss - plain[-2]) > LARGEST_TOLERANCE
+
+
+def test_a_run_does_not_depend_on_its_neighbours(task: Task, networks: dict[str, Callable[[], keras.Model]]) -> None:
+    trained = trainer(networks["dense"], task)
+    program = Program("scan", 4, 0.0)
+    runs = [run(seed, init) for seed in range(3) for init in ("he_normal", "zeros", "random_normal(stddev=1.0)")]
+    together = ours(trained, program, runs)
+    apart = {each: ours(trained, program, [each])[each] for each in runs[:4]}
+    reverse = ours(trained, program, runs[::-1])
+    for each in runs[:4]:
+        assert facts(together[each]) == facts(apart[each]) == facts(reverse[each])
+
+
+def test_a_diverged_run_is_frozen_and_alone(task: Task, networks: dict[str, Callable[[], keras.Model]]) -> None:
+    settings = replace(SETTINGS, optimizer=Call("sgd"))
+    trained = trainer(networks["convolutions"], task, settings)
+    wild, tame = run(0, rate=1e8), run(0)
+    together = ours(trained, Program("scan", 2, 0.0), [wild, tame])
+    alone = ours(trained, Program("scan", 2, 0.0), [tame])
+    assert facts(together[tame]) == facts(alone[tame])
+    assert together[tame].status == "finished"
+    result = together[wild]
+    assert result.status == "diverged"
+    assert result.diverged_at is not None
+    assert 0 < result.diverged_at < trained.marks[-1]
+    late = [mark > result.diverged_at for mark in result.steps]
+    assert [math.isnan(value) for value in result.val_loss] == late
+    assert math.isnan(result.test_metric)
+
+
+def test_the_step_of_divergence_is_the_first_loss_that_is_no_number(
+    task: Task, networks: dict[str, Callable[[], keras.Model]]
+) -> None:
+    settings = replace(SETTINGS, optimizer=Call("sgd"))
+    trained = trainer(networks["norm_dropout"], task, settings)
+    wild = run(0, rate=1e20)
+    device = trained.devices[0]
+    state = trained.start([wild], device)
+    _, losses = trained.advance(PROGRAMS[0], state, [wild], device, 0, min(trained.longest, 5))
+    first = int(np.flatnonzero(~np.isfinite(losses[0]))[0])
+    assert ours(trained, PROGRAMS[0], [wild])[wild].diverged_at == first
+
+
+def test_the_measured_choice_gives_the_bits_of_the_plainest_way(
+    task: Task, networks: dict[str, Callable[[], keras.Model]]
+) -> None:
+    trained = trainer(networks["dense"], task)
+    notes: list[str] = []
+    chosen = choose(trained, [run(0, "zeros"), run(0)], notes.append)
+    assert chosen.rate > 0
+    assert notes[:2] == ["step, 1 at a time", "scan, 1 at a time"]
+    # Unless another way was much faster, which the choice must then say by its rate alone.
+    plain = ours(trained, PROGRAMS[0], [run(5)])
+    assert np.isclose(ours(trained, chosen, [run(5)])[run(5)].test_loss, plain[run(5)].test_loss, rtol=1e-3)
+
+
+def test_signals_are_those_of_plain_numpy(task: Task, networks: dict[str, Callable[[], keras.Model]]) -> None:
+    trained = trainer(networks["dense"], task)
+    each = run(4)
+    result = ours(trained, PROGRAMS[0], [each])[each]
+    w = list(trained.weights(each).values())
+    x, y = task.x_train.reshape(len(task.x_train), -1).astype(np.float64), task.y_train
+    z1 = x @ w[0]
+    h = np.tanh(z1)
+    z2 = h @ w[1]
+    p = np.exp(z2 - z2.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    g2 = (p - np.eye(3)[y]) / len(x)
+    g1 = (g2 @ w[1].T) * (1 - h**2)
+    assert result.signals is not None
+    rms = [float(np.sqrt(np.mean(v**2))) for v in (z1, z2, g1, g2)]
+    # float32 sums of at most 60 terms: a relative error of 60 units in the last place at most, 4e-6
+    np.testing.assert_allclose([*result.signals.signal_rms, *result.signals.gradient_rms], rms, rtol=1e-5)
+
+
+def test_all_runs_of_a_seed_see_the_same_batches() -> None:
+    order = batch_order(3, 0, 12, 50, 8)
+    assert order.shape == (12, 8)
+    epoch = order[:6].reshape(-1)
+    assert len(set(epoch.tolist())) == 48
+    np.testing.assert_array_equal(order[5:9], batch_order(3, 5, 9, 50, 8))
+    assert (order != batch_order(4, 0, 12, 50, 8)).any()
+    assert (order[:6] != order[6:]).any()
+
+
+@pytest.mark.parametrize(
+    ("examples", "batch", "epochs", "count"), [(100, 10, 2, 4), (97, 10, 3, 20), (10, 10, 1, 20), (55000, 64, 10, 20)]
+)
+def test_evaluations_end_with_the_last_step(examples: int, batch: int, epochs: int, count: int) -> None:
+    marks = evaluation_steps(examples, Settings(Call("sgd"), batch, epochs, count))
+    assert marks[-1] == examples // batch * epochs
+    assert len(marks) == min(count, marks[-1])
+    assert all(a < b for a, b in zip(marks, marks[1:], strict=False))
+
+
+def test_an_error_while_training_reaches_the_caller(
+    task: Task, networks: dict[str, Callable[[], keras.Model]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = trainer(networks["dense"], task)
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no weights today")
+
+    monkeypatch.setattr(trained, "weights", broken)
+    with pytest.raises(RuntimeError, match="no weights today"):
+        ours(trained, PROGRAMS[0], [run(0), run(1)])

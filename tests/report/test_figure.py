@@ -1,0 +1,135 @@
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from fanin.errors import InvalidValueError
+from fanin.experiments.analysis import analyse
+from fanin.experiments.results import Results
+from fanin.report.figure import check_format, draw, figure, figure_bytes
+from fanin.report.panels import COLOURS, panels
+
+RATES = (0.01, 0.1, 1.0)
+SIGNATURES = {"png": b"\x89PNG\r\n", "pdf": b"%PDF-", "svg": b"<?xml"}
+
+
+@pytest.fixture(scope="module")
+def results(fabricate):
+    def quality(name, seed, rate):
+        if name == "zeros":
+            return 0.05
+        return None if (rate, name) == (1.0, "he_normal") else 0.6 + 0.02 * (seed % 8) + 0.1 * (rate == 0.1)
+
+    return fabricate(quality, init=("glorot_uniform", "he_normal", "zeros"), lr=RATES)
+
+
+@pytest.fixture(scope="module")
+def whole(results):
+    return figure(results)
+
+
+@pytest.mark.parametrize("kind", SIGNATURES)
+def test_file_is_of_its_kind(results, kind):
+    content = figure_bytes(results, kind)
+    assert content.startswith(SIGNATURES[kind])
+    assert len(content) > 10_000
+
+
+def test_one_picture_for_each_panel_and_two_for_signals(whole, results):
+    titles = [axes.get_title() for axes in whole.axes]
+    assert [panel.question for panel in panels(results)] == list(dict.fromkeys(titles))
+    assert len(titles) == 7
+
+
+def test_axes_are_labelled_and_drawn_on(whole):
+    for axes in whole.axes:
+        assert axes.get_xlabel()
+        assert axes.has_data()
+
+
+def test_legend_has_each_initializer_in_its_colour(whole, results):
+    (legend,) = whole.legends
+    labels = [text.get_text() for text in legend.get_texts()]
+    assert labels == [arm.arm.label for arm in results.analysis.arms]
+    assert [line.get_color() for line in legend.get_lines()] == list(COLOURS[:3])
+
+
+def test_title_says_how_many_seeds(whole):
+    assert whole.get_suptitle() == "made up, mlp:4, n = 8 seeds"
+
+
+def test_draw_returns_the_axes_it_was_given(results):
+    labels = [arm.arm.label for arm in results.analysis.arms]
+    for panel in panels(results):
+        axes = Figure().subplots()
+        assert draw(panel, axes, labels) is axes
+        assert axes.get_title() == panel.question
+
+
+def test_rates_are_drawn_where_they_are(results):
+    panel = next(panel for panel in panels(results) if panel.name == "rates")
+    axes = draw(panel, Figure().subplots(), [arm.arm.label for arm in results.analysis.arms])
+    lines = {line.get_label(): line for line in axes.get_lines() if line.get_label()[0] != "_"}
+    expected = [row["median"] for row in panel.data["rows"] if row["label"] == "glorot_uniform"]
+    assert lines["glorot_uniform"].get_ydata().tolist() == expected
+    # A rate at which all runs diverge has no point: the line ends before it.
+    assert lines["he_normal"].get_xdata().tolist() == [0.01, 0.1]
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+
+
+def test_gradient_is_the_second_part(results):
+    panel = next(panel for panel in panels(results) if panel.name == "signals")
+    axes = draw(panel, Figure().subplots(), ["glorot_uniform", "he_normal", "zeros"], part=1)
+    assert axes.get_ylabel() == "gradient RMS"
+    drawn = axes.get_lines()[0].get_ydata().tolist()
+    expected = [
+        r["median"] for r in panel.data["rows"] if (r["label"], r["kind"]) == ("glorot_uniform", "gradient_rms")
+    ]
+    assert drawn == expected
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({"lr": RATES}, id="tuned"),
+        pytest.param({"kind": "regression", "lr": RATES}, id="regression"),
+        pytest.param({"init": ("zeros",)}, id="alone"),
+        pytest.param({"seeds": 1}, id="one seed"),
+    ],
+)
+@pytest.mark.parametrize("end", [None, 0.5])
+def test_poor_results_are_drawn_without_a_warning(fabricate, settings, end):
+    assert figure_bytes(fabricate(lambda *_: end, **settings), "png").startswith(b"\x89PNG")
+
+
+def test_more_initializers_than_colours(fabricate):
+    inits = tuple(f"random_normal(stddev={0.1 * i})" for i in range(1, len(COLOURS) + 3))
+    made = figure(fabricate(lambda *_: 0.5, init=inits))
+    assert len(made.legends[0].get_texts()) == len(inits)
+
+
+def test_dollar_signs_are_no_formula(fabricate):
+    made = fabricate(lambda *_: 0.5)
+    task = dataclasses.replace(made.experiment.task, name="cost in $ per $_{")
+    decided = dataclasses.replace(made.experiment, task=task)
+    runs = fabricate.runs(decided, lambda *_: 0.5)
+    results = Results(decided, runs, analyse(decided, runs), ({},))
+    assert figure_bytes(results, "png").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.pdf", "folder.v2/a.svg"])
+def test_known_formats(name):
+    check_format(Path(name))
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a", "a.png.txt", "png", ".png"])
+def test_unknown_formats(name):
+    with pytest.raises(InvalidValueError, match=r"format is unknown.*Allowed: names ending in .pdf, .png, .svg"):
+        check_format(Path(name))
+
+
+def test_numbers_in_a_figure_are_finite(whole):
+    for axes in whole.axes:
+        assert all(math.isfinite(value) for value in (*axes.get_xlim(), *axes.get_ylim()))
