@@ -1,5 +1,6 @@
 """Runs trained together are the runs that Keras itself trains one by one."""
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,7 +94,7 @@ def test_training_together_equals_keras_one_by_one(
         PLAIN[network_name] = [np.array(one_by_one(build, task, trained, each, jolt)) for jolt in (0.0, 1e-6)]
     plain, jolted = PLAIN[network_name]
     bounds = (0, *trained.marks)
-    means = [plain[a:b].mean() for a, b in zip(bounds, bounds[1:], strict=False)]
+    means = [plain[a:b].mean() for a, b in itertools.pairwise(bounds)]
     tolerance = 1e-5 + 10 * np.abs(plain - jolted)[:-1].max()
     assert tolerance < LARGEST_TOLERANCE
     mine = [*results[each].train_loss, results[each].test_loss]
@@ -198,7 +199,7 @@ def test_evaluations_end_with_the_last_step(examples: int, batch: int, epochs: i
     marks = evaluation_steps(examples, Settings(Call("sgd"), batch, epochs, count))
     assert marks[-1] == examples // batch * epochs
     assert len(marks) == min(count, marks[-1])
-    assert all(a < b for a, b in zip(marks, marks[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(marks))
 
 
 def test_an_error_while_training_reaches_the_caller(
