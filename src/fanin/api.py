@@ -19,10 +19,10 @@ def compare(
     *,
     task: "str | Task" = "digits",
     model: "str | ModelSpec | None" = None,
-    activation: Sequence[str] = (),
-    init: Sequence[str | Init] = (),
+    activation: str | Sequence[str] = (),
+    init: str | Init | Sequence[str | Init] = (),
     seeds: int = 8,
-    lr: Sequence[float] | str | None = None,
+    lr: float | Sequence[float] | str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     optimizer: str = "adam",
@@ -77,9 +77,9 @@ def run_experiment(
     from fanin.experiments.store import Store
 
     with ExitStack() as stack:
-        opened = None if store is None else stack.enter_context(Store(store))
-        executor = Executor(experiment, opened, progress or Quiet())
-        executor.prepare()
+        executor = Executor(experiment, None, progress or Quiet())
+        executor.prepare()  # before a store is made: a mistake leaves nothing behind
+        opened = executor.store = None if store is None else stack.enter_context(Store(store))
         runs = executor.execute()
         environments = tuple(opened.environments(runs)) if opened is not None else (_versions(),)
         notes = tuple(f"{path}: {reason}." for path, reason in executor.left_alone().items())

@@ -26,6 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -89,9 +90,8 @@ def compare(
     from fanin import api
     from fanin.experiments.spec import experiment
 
-    for path in (report, figure, csv):
-        if path is not None and not dry_run:
-            _must_be_writable(path)
+    if not dry_run:
+        _must_be_writable([path for path in (store, report, figure, csv) if path is not None])
     if figure is not None:
         from fanin.report.figure import check_format
 
@@ -100,7 +100,7 @@ def compare(
         task=task, model=model, activation=activation or (), init=init or (), seeds=seeds, lr=_rates(lr),
         epochs=epochs, batch_size=batch_size, optimizer=optimizer, baseline=baseline,
     )  # fmt: skip
-    with _progress() as progress:
+    with _interruptible(), _progress() as progress:
         if dry_run:
             estimate = api.estimate(decided, store, progress)
         else:
@@ -182,15 +182,32 @@ def _rates(given: list[str] | None) -> list[float] | str | None:
         ) from None
 
 
-def _must_be_writable(path: Path) -> None:
+def _must_be_writable(paths: list[Path]) -> None:
     """Found before anything is trained, not after."""
-    folder = path.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
-        raise StoreError(
-            "The file cannot be written",
-            given=str(path),
-            allowed="a file in a folder that exists and can be written to",
+    for path in paths:
+        folder = path.parent
+        if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
+            raise StoreError(
+                "The file cannot be written",
+                given=str(path),
+                allowed="a file in a folder that exists and can be written to",
+            )
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise InvalidValueError(
+            "Two outputs are the same file",
+            given=", ".join(map(str, paths)),
+            allowed="a file of its own for each of --store, --report, --figure and --csv",
         )
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends with a sentence and the usual exit code."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write("\nStopped. Finished runs are kept; the same command continues.\n")
+        raise typer.Exit(130) from None
 
 
 def _duration(seconds: float) -> str:
@@ -250,9 +267,6 @@ def main() -> Any:
     except FaninError as error:
         sys.stderr.write(f"Error: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nStopped. Finished runs are kept; the same command continues.\n")
-        sys.exit(130)
 
 
 if __name__ == "__main__":

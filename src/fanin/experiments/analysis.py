@@ -97,7 +97,7 @@ def _constant(experiment: Experiment, part: str) -> float:
     task = experiment.task
     train, y = task.y_train, getattr(task, f"y_{part}")
     if task.kind == "classification":
-        return float(np.mean(y == np.bincount(train).argmax()))
+        return float(np.bincount(y).max() / len(y))
     return float(np.mean((y - train.mean(axis=0)) ** 2))
 
 
@@ -178,7 +178,9 @@ def analyse(experiment: Experiment, results: Results) -> Analysis:
         table = np.array([sign * filled[arm] for arm in others])
         compared = dict(zip(others, compare_paired(table, sign * filled[experiment.baseline]), strict=True))
     constant = _constant(experiment, "val")
-    medians = [np.median(worst_for_failures([_final(r) for r in rs], worst)) for rs in runs.values()]
+    finals = {a: [_final(r) for r in rs] for a, rs in runs.items()}
+    worst_val = _worst(experiment, [v for vs in finals.values() for v in vs], "val")
+    medians = [np.median(worst_for_failures(vs, worst_val)) for vs in finals.values()]
     best = max(medians, key=lambda value: sign * value)
     target = float(constant + _TARGET_SHARE * (best - constant))
     by_rate = {arm: _by_rate(experiment, arm, results) for arm in experiment.arms}
@@ -255,8 +257,11 @@ def _sentence(
 
 def _notes(experiment: Experiment, arms: tuple[ArmSummary, ...], comparisons: int) -> tuple[str, ...]:
     notes = []
-    if experiment.seeds >= MINIMUM_SEEDS and smallest_p(experiment.seeds) > SIGNIFICANT:
-        notes.append(f"{experiment.seeds} seeds cannot reach p = .05.")
+    if comparisons and experiment.seeds < MINIMUM_SEEDS:
+        notes.append(
+            f"With {experiment.seeds} seeds p cannot fall below {smallest_p(experiment.seeds):.3g}: "
+            f"nothing can be called better or worse below {MINIMUM_SEEDS}."
+        )
     if comparisons > 1:
         notes.append(f"p is adjusted for {comparisons} comparisons.")
     if not experiment.tuned:

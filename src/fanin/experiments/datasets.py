@@ -209,7 +209,8 @@ def _npz(path: Path) -> Arrays:
     if not path.is_file():
         raise DataError("The data file does not exist", given=str(path))
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: NumPy leaves a file that it cannot read open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return dict(archive.items())
     except Exception as error:  # numpy and zipfile each raise their own
         raise DataError(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -86,7 +87,8 @@ class Executor:
             FaninError: If model and data do not fit, or an initializer does not fit a layer.
         """
         for arm in self.experiment.arms:
-            plan = self._plan(arm.activation, str(arm.init))
+            with self._model_errors():
+                plan = self._plan(arm.activation, str(arm.init))
             for entry in plan.chosen:
                 try:
                     draw_param(entry.param, arm.init, seed=0)
@@ -183,7 +185,7 @@ class Executor:
 
         with self._model_errors():
             trainer = self.trainer(activation)
-            program = self._program(trainer, runs)
+            program = self._keep_program(trainer, runs[0], self._program(trainer, runs))
             self.progress.note(f"training, {program.chunk} at a time on each of {len(trainer.devices)} devices")
             environment = versions()
             for run, result in trainer.train(program, runs, self.progress.advance):
@@ -201,10 +203,12 @@ class Executor:
         def measured() -> dict[str, Any]:
             return asdict(choose(trainer, runs, lambda text: self.progress.note(f"measuring: {text}")))
 
-        def program() -> Program:
-            return Program(**remembered("programs", key, measured))
+        kept = self.store.program(key) if self.store is not None else None
+        return kept or Program(**remembered("programs", key, measured))
 
-        return program() if self.store is None else self.store.program(key, program)
+    def _keep_program(self, trainer: "Trainer", run: Run, program: Program) -> Program:
+        """Keep the way of executing in the store, so that later runs there have the same bits."""
+        return program if self.store is None else self.store.keep_program(_program_key(trainer, run), program)
 
     @contextmanager
     def _model_errors(self) -> Iterator[None]:
@@ -216,12 +220,18 @@ class Executor:
         except Exception as error:
             if self.experiment.model.kind != "user":
                 raise
-            first = (str(error).strip() or "no message").splitlines()[0]
             raise ModelError(
-                f"The model could not be trained: {type(error).__name__}: {first}",
+                f"The model could not be trained: {type(error).__name__}: {_cause(error)}",
                 given=self.experiment.model.text,
                 hint="It must run in Keras on JAX; try model(x) on a batch of the data.",
             ) from error
+
+
+def _cause(error: Exception) -> str:
+    """The line that says what went wrong: Keras puts where it happened, in bold, before it."""
+    lines = [line.strip() for line in re.sub("\x1b\\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    return (told or lines or ["no message"])[0]
 
 
 def _program_key(trainer: "Trainer", run: Run) -> str:

@@ -51,7 +51,16 @@ class Results:
         return max(self.analysis.arms, key=lambda arm: sign * arm.median)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One plain record for each run: what determined it, and its final numbers."""
+        """One plain record for each run: what determined it, and its final numbers.
+
+        Test data is looked at once: its numbers are there for the compared seeds at the chosen learning rate,
+        and not a number elsewhere.
+        """
+        rates = {(str(each.arm.init), each.arm.activation): each.learning_rate for each in self.analysis.arms}
+
+        def looked(run: Run) -> bool:
+            return run.seed not in TUNING_SEEDS and run.learning_rate == rates[run.init, run.activation]
+
         labels = {(str(arm.init), arm.activation): arm.label for arm in self.experiment.arms}
         return [
             {
@@ -64,8 +73,8 @@ class Results:
                 "train_loss": result.train_loss[-1],
                 "val_loss": result.val_loss[-1],
                 "val_metric": result.val_metric[-1],
-                "test_loss": result.test_loss,
-                "test_metric": result.test_metric,
+                "test_loss": result.test_loss if looked(run) else math.nan,
+                "test_metric": result.test_metric if looked(run) else math.nan,
                 "seconds": result.seconds,
             }
             for run, result in self.runs.items()

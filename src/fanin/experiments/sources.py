@@ -49,7 +49,7 @@ def load_function(text: str, kind: str) -> tuple[Callable[..., Any], str]:
             path = Path(module.__file__ or "")
     except (UnknownNameError, InvalidValueError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InvalidValueError(
             f"The {kind}'s file cannot be run: {type(error).__name__}: {error}", given=text
         ) from error

@@ -1,8 +1,9 @@
 """What is compared: an experiment, and the runs that it consists of."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 from fanin.errors import InvalidValueError
 from fanin.experiments.datasets import load_task, task_entry
@@ -100,14 +101,14 @@ class Experiment:
 
 
 def _at_least(name: str, value: int, least: int, hint: str | None = None) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise InvalidValueError(
             f"The {name} is too small", given=value, allowed=f"a whole number of {least} or more", hint=hint
         )
-    return value
+    return int(value)
 
 
-def _rates(given: Sequence[float] | str | None, optimizer: Call) -> tuple[tuple[float, ...], bool]:
+def _rates(given: float | Sequence[float] | str | None, optimizer: Call) -> tuple[tuple[float, ...], bool]:
     adaptive = optimizer.name.lower() != "sgd"
     if given is None:
         return (_ADAPTIVE_RATES if adaptive else _RATES["sgd"]), False
@@ -117,12 +118,13 @@ def _rates(given: Sequence[float] | str | None, optimizer: Call) -> tuple[tuple[
         low, high = (d if adaptive else d + 1 for d in _AUTO_DECADES)
         count = round((high - low) * 2) + 1
         return tuple(float(f"{10 ** (low + (high - low) * i / (count - 1)):.1g}") for i in range(count)), True
-    for rate in given:
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not math.isfinite(rate) or rate <= 0:
+    several = list(given) if isinstance(given, Iterable) else [given]
+    for rate in several:
+        if isinstance(rate, bool) or not isinstance(rate, Real) or not math.isfinite(rate) or rate <= 0:
             raise InvalidValueError("The learning rate is not positive", given=rate, allowed="a number above 0")
-    if not given:
-        raise InvalidValueError("There is no learning rate", given=list(given), allowed="one or more, or auto")
-    return tuple(sorted({float(rate) for rate in given})), False
+    if not several:
+        raise InvalidValueError("There is no learning rate", given="none", allowed="one or more, or auto")
+    return tuple(sorted({float(rate) for rate in several})), False
 
 
 def _arms(inits: Sequence[str | Init], activations: Sequence[str], model: ModelSpec) -> tuple[Arm, ...]:
@@ -160,10 +162,10 @@ def experiment(
     *,
     task: str | Task = "digits",
     model: str | ModelSpec | None = None,
-    activation: Sequence[str] = (),
-    init: Sequence[str | Init] = (),
+    activation: str | Sequence[str] = (),
+    init: str | Init | Sequence[str | Init] = (),
     seeds: int = 8,
-    lr: Sequence[float] | str | None = None,
+    lr: float | Sequence[float] | str | None = None,
     epochs: int | None = None,
     batch_size: int | None = None,
     optimizer: str = "adam",
@@ -174,14 +176,15 @@ def experiment(
     Raises:
         FaninError: If something given cannot be.
     """
-    inits = tuple(init) or DEFAULT_INITIALIZERS
+    inits = ((init,) if isinstance(init, str | Init) else tuple(init)) or DEFAULT_INITIALIZERS
+    activation = (activation,) if isinstance(activation, str) else tuple(activation)
     for each in inits:
         canonical(each if isinstance(each, Init) else _split(each)[0])
     entry = task_entry(task if isinstance(task, str) else "")
     spec = model if isinstance(model, ModelSpec) else model_spec(model or entry.model)
     call = parse_call(optimizer, "optimizer")
     rates, auto = _rates(lr, call)
-    _at_least("number of seeds", seeds, 1, "8 is the default; below 6 nothing can be called better.")
+    seeds = _at_least("number of seeds", seeds, 1, "8 is the default; below 6 nothing can be called better.")
     epochs = _at_least("number of epochs", entry.epochs if epochs is None else epochs, 1)
     size = _at_least("batch size", entry.batch_size if batch_size is None else batch_size, 1)
     if seeds > TUNING_SEEDS[0]:

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,13 +17,13 @@ SCHEMA = 1
 """Version of the tables; a store of another version is refused, not converted in silence."""
 
 _APPLICATION = int.from_bytes(b"fani", "big")
-_TABLES = """
-CREATE TABLE runs (
-    id TEXT PRIMARY KEY, run TEXT NOT NULL, result TEXT NOT NULL, environment TEXT NOT NULL,
-    finished TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
-) WITHOUT ROWID;
-CREATE TABLE programs (key TEXT PRIMARY KEY, program TEXT NOT NULL) WITHOUT ROWID;
-"""
+_TABLES = (
+    """CREATE TABLE runs (
+        id TEXT PRIMARY KEY, run TEXT NOT NULL, result TEXT NOT NULL, environment TEXT NOT NULL,
+        finished TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+    ) WITHOUT ROWID""",
+    "CREATE TABLE programs (key TEXT PRIMARY KEY, program TEXT NOT NULL) WITHOUT ROWID",
+)
 
 
 class Store:
@@ -47,6 +47,8 @@ class Store:
 
     def _prepare(self) -> None:
         try:
+            # One transaction, so that two processes that open a new file do not both make its tables.
+            self._connection.execute("BEGIN IMMEDIATE")
             application, version, empty = (
                 self._connection.execute(query).fetchone()[0]
                 for query in (
@@ -56,14 +58,18 @@ class Store:
                 )
             )
             if empty and application == 0:
-                self._connection.execute("PRAGMA journal_mode = WAL")
-                self._connection.executescript(
-                    f"BEGIN IMMEDIATE; PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {SCHEMA};"
-                    f"{_TABLES} COMMIT;"
-                )
+                for statement in (
+                    f"PRAGMA application_id = {_APPLICATION}",
+                    f"PRAGMA user_version = {SCHEMA}",
+                    *_TABLES,
+                ):
+                    self._connection.execute(statement)
             elif application != _APPLICATION:
-                raise StoreError("The store is a database of something else", given=str(self.path),
-                                 hint="Name another file with --store.")  # fmt: skip
+                raise StoreError(
+                    "The store is a database of something else",
+                    given=str(self.path),
+                    hint="Name another file with --store.",
+                )
             elif version != SCHEMA:
                 raise StoreError(
                     "The store is of another version",
@@ -71,6 +77,8 @@ class Store:
                     allowed=f"version {SCHEMA}",
                     hint="Use the fanin that wrote it, or name another file with --store.",
                 )
+            self._connection.execute("COMMIT")
+            self._connection.execute("PRAGMA journal_mode = WAL")
         except BaseException:
             self._connection.close()
             raise
@@ -124,18 +132,17 @@ class Store:
         with self._errors("read"):
             return int(self._connection.execute("SELECT count(*) FROM runs").fetchone()[0])
 
-    def program(self, key: str, choose: Callable[[], Program]) -> Program:
-        """The way of executing kept under a key; else the one that `choose` gives, which is kept from then on."""
-        query = "SELECT program FROM programs WHERE key = ?"
+    def program(self, key: str) -> Program | None:
+        """The way of executing that is kept under a key."""
         with self._errors("read"):
-            row = self._connection.execute(query, (key,)).fetchone()
-        if row is None:
-            chosen = json.dumps(asdict(choose()))
-            with self._errors("written"):
-                # Another process may have chosen meanwhile: the first choice holds.
-                self._connection.execute("INSERT OR IGNORE INTO programs VALUES (?, ?)", (key, chosen))
-                row = self._connection.execute(query, (key,)).fetchone()
-        return Program(**json.loads(row[0]))
+            row = self._connection.execute("SELECT program FROM programs WHERE key = ?", (key,)).fetchone()
+        return None if row is None else Program(**json.loads(row[0]))
+
+    def keep_program(self, key: str, program: Program) -> Program:
+        """Keep a way of executing, unless another process has kept one meanwhile; returns the one that holds."""
+        with self._errors("written"):
+            self._connection.execute("INSERT OR IGNORE INTO programs VALUES (?, ?)", (key, json.dumps(asdict(program))))
+        return self.program(key) or program
 
     def close(self) -> None:
         """Close the file."""

@@ -36,14 +36,12 @@ def make_task(name: str, arrays: Arrays) -> Task:
         >>> len(task.x_train), len(task.x_val), len(task.x_test)
         (6, 2, 2)
     """
-    parts = _parts(name, arrays)
-    kind, outputs, labels = _targets(name, {key: y for key, (_, y) in parts.items()})
+    parts = _parts(arrays)
+    kind, outputs, labels = _targets({key: y for key, (_, y) in parts.items()})
     digest = hashlib.blake2b(digest_size=16)
     final: dict[str, NDArray[Any]] = {}
     for key in ("train", "val", "test"):
         x = _inputs(f"x_{key}", parts[key][0])
-        if len(x) != len(labels[key]):
-            raise DataError(f"x_{key} and y_{key} differ in length", given=f"{len(x)} and {len(labels[key])}")
         if x.shape[1:] != parts["train"][0].shape[1:]:
             raise DataError(
                 f"x_{key} has another shape than x_train",
@@ -55,88 +53,120 @@ def make_task(name: str, arrays: Arrays) -> Task:
     return Task(name, kind, outputs, **final, fingerprint=digest.hexdigest())
 
 
-def _parts(name: str, arrays: Arrays) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-    known = {"x", "y", *(f"{a}_{part}" for a in "xy" for part in ("train", "val", "test"))}
-    given = {key: np.asarray(value) for key, value in arrays.items() if key in known}
-    whole = {"x", "y"} <= set(given)
-    if not whole and not {"x_train", "y_train", "x_test", "y_test"} <= set(given):
-        raise DataError("The data lacks arrays", given=", ".join(sorted(arrays)) or "none", allowed=ALLOWED_ARRAYS)
-    x, y = (given["x"], given["y"]) if whole else (given["x_train"], given["y_train"])
-    if x.ndim < 2 or len(x) < 5:
-        raise DataError(
-            "x is no set of examples", given=f"shape {x.shape}", allowed="(examples, features...), 5 or more"
-        )
-    if len(x) != len(y):
-        raise DataError("x and y differ in length", given=f"{len(x)} and {len(y)}")
+def _parts(arrays: Arrays) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """The three parts, as given or divided."""
+    given = {key: np.asarray(value) for key, value in arrays.items() if value is not None}
+    if "x" in given and "x_train" not in given:
+        given |= {f"{axis}_train": given[axis] for axis in "xy" if axis in given}
+    for part in ("train", "val", "test"):
+        if part == "train" or {f"x_{part}", f"y_{part}"} & set(given):
+            _check_pair(given, part)
+    x, y = given["x_train"], given["y_train"]
     order = permutation(0, "split", len(x))
-    test = len(x) // 5 if whole else 0
-    val = len(x) // 5 if whole else min(max(1, len(x) // 10), 5000)
-    if "x_val" in given and "y_val" in given:
-        val = 0
-    parts = {
-        "test": (x[order[:test]], y[order[:test]]),
-        "val": (x[order[test : test + val]], y[order[test : test + val]]),
-    }
-    parts["train"] = (x[order[test + val :]], y[order[test + val :]])
+    test = 0 if "x_test" in given else len(x) // 5
+    val = 0 if "x_val" in given else len(x) // 5 if test else min(max(1, len(x) // 10), 5000)
+    cuts = {"test": order[:test], "val": order[test : test + val], "train": order[test + val :]}
+    parts = {part: (x[rows], y[rows]) for part, rows in cuts.items()}
     for part in ("val", "test"):
-        if f"x_{part}" in given and f"y_{part}" in given:
+        if f"x_{part}" in given:
             parts[part] = (given[f"x_{part}"], given[f"y_{part}"])
     return parts
+
+
+def _check_pair(given: Mapping[str, NDArray[Any]], part: str) -> None:
+    """Refuse a part that lacks an array, or whose arrays are no examples with a target each."""
+    missing = [name for name in (f"x_{part}", f"y_{part}") if name not in given]
+    if missing:
+        raise DataError(
+            f"The data lacks {' and '.join(missing)}",
+            given=", ".join(sorted(given)) or "no arrays",
+            allowed=ALLOWED_ARRAYS,
+        )
+    x, y = given[f"x_{part}"], given[f"y_{part}"]
+    least = 5 if part == "train" else 1
+    if x.ndim < 2 or len(x) < least or 0 in x.shape:
+        raise DataError(
+            f"x_{part} is no set of examples",
+            given=f"shape {x.shape}",
+            allowed=f"(examples, features...), {least} or more",
+        )
+    if y.ndim not in (1, 2) or 0 in y.shape:
+        raise DataError(f"y_{part} is no set of targets", given=f"shape {y.shape}", allowed="one row for each example")
+    if len(x) != len(y):
+        raise DataError(f"x_{part} and y_{part} differ in length", given=f"{len(x)} and {len(y)}")
 
 
 def _inputs(name: str, x: NDArray[Any]) -> NDArray[np.float32]:
     if x.dtype.kind not in "buif":
         raise DataError(f"{name} does not hold numbers", given=str(x.dtype))
-    values = x.astype(np.float32) / np.float32(255) if x.dtype == np.uint8 else x.astype(np.float32)
+    values = _finite(name, x)
+    return values / np.float32(255) if x.dtype == np.uint8 else values
+
+
+def _finite(name: str, array: NDArray[Any]) -> NDArray[np.float32]:
+    """The array in float32, if every number is finite there."""
+    with np.errstate(over="ignore"):
+        values = array.astype(np.float32)
     bad = values.size - int(np.isfinite(values).sum())
     if bad:
         first = np.argwhere(~np.isfinite(values))[0].tolist()
         raise DataError(
             f"{name} holds numbers that are not finite",
-            given=f"{bad} nan or inf, the first at {first}",
+            given=f"{bad} nan, inf or beyond float32, the first at {first}",
             hint="Drop or fill these examples before comparing.",
         )
     return values
 
 
-def _targets(name: str, parts: Mapping[str, NDArray[Any]]) -> tuple[Any, int, dict[str, NDArray[Any]]]:
+def _targets(parts: Mapping[str, NDArray[Any]]) -> tuple[Any, int, dict[str, NDArray[Any]]]:
     """Kind of task, number of outputs, and the targets in the form that the losses take."""
     flat = {key: y[:, 0] if y.ndim == 2 and y.shape[1] == 1 else y for key, y in parts.items()}
-    train = flat["train"]
-    if train.dtype.kind not in "buif":
-        raise DataError("The labels are not classes", given=f"y of type {train.dtype}", allowed="integers from 0",
-                        hint="Number them with numpy.unique(y, return_inverse=True).")  # fmt: skip
-    if train.ndim == 2 and all(_is_one_hot(y) for y in flat.values()):
+    for key, y in flat.items():
+        if y.dtype.kind not in "buif":
+            raise DataError(
+                "The labels are not classes",
+                given=f"y_{key} of type {y.dtype}",
+                allowed="integers from 0",
+                hint=_NUMBER,
+            )
+        if (y.shape[1:], y.dtype.kind == "f") != (flat["train"].shape[1:], flat["train"].dtype.kind == "f"):
+            raise DataError(
+                f"y_{key} is of another kind than y_train",
+                given=f"{y.dtype} of shape {y.shape}, and {flat['train'].dtype} of shape {flat['train'].shape}",
+            )
+    if all(_is_one_hot(y) for y in flat.values()):
         flat = {key: y.argmax(axis=1) for key, y in flat.items()}
     if flat["train"].dtype.kind == "f":
-        targets = {key: y.reshape(len(y), -1).astype(np.float32) for key, y in flat.items()}
-        if not all(np.isfinite(y).all() for y in targets.values()):
-            raise DataError("The targets hold numbers that are not finite", given=name)
-        return "regression", targets["train"].shape[1], targets
+        return _regression(flat)
+    return _classification(flat)
+
+
+def _regression(flat: Mapping[str, NDArray[Any]]) -> tuple[str, int, dict[str, NDArray[Any]]]:
+    targets = {key: _finite(f"y_{key}", y.reshape(len(y), -1)) for key, y in flat.items()}
+    return "regression", targets["train"].shape[1], targets
+
+
+def _classification(flat: Mapping[str, NDArray[Any]]) -> tuple[str, int, dict[str, NDArray[Any]]]:
     if flat["train"].ndim != 1:
         raise DataError(
             "The labels are not classes",
-            given=f"y of shape {train.shape}",
-            allowed="one integer for each example",
+            given=f"y of shape {flat['train'].shape}",
+            allowed="one integer for each example, or rows with a single 1",
         )
-    present = np.unique(flat["train"])
-    classes = int(present[-1]) + 1
-    if present[0] != 0 or len(present) != classes or classes < 2:
-        shown = ", ".join(str(value) for value in present[:8].tolist()) + (", ..." if len(present) > 8 else "")
+    present = np.unique(np.concatenate(list(flat.values())))
+    classes = len(present)
+    if classes < 2 or present.tolist() != list(range(classes)):
+        shown = ", ".join(str(value) for value in present[:8].tolist()) + (", ..." if classes > 8 else "")
         raise DataError(
             "The labels are not classes",
             given=f"labels {shown}",
             allowed="two or more classes numbered 0, 1, 2, ... without a gap",
-            hint="Number them with numpy.unique(y, return_inverse=True).",
+            hint=_NUMBER,
         )
-    for key, y in flat.items():
-        if y.min() < 0 or y.max() >= classes:
-            raise DataError(
-                f"y_{key} has labels that y_train lacks",
-                given=f"{y.min()} to {y.max()}",
-                allowed=f"0 to {classes - 1}",
-            )
     return "classification", classes, {key: y.astype(np.int32) for key, y in flat.items()}
+
+
+_NUMBER = "Number them with numpy.unique(y, return_inverse=True)."
 
 
 def _is_one_hot(y: NDArray[Any]) -> bool:

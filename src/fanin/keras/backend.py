@@ -3,13 +3,17 @@
 import contextlib
 import os
 import sys
+import threading
 import warnings
 from functools import lru_cache
 from pathlib import Path
 
 from fanin.errors import InvalidValueError, extra_missing
 
-__all__ = ["compiler_options", "devices", "start", "versions"]
+__all__ = ["KERAS", "compiler_options", "devices", "start", "versions"]
+
+KERAS = threading.RLock()
+"""Held while any Keras code runs in a thread: building and tracing share state of the whole process."""
 
 _cache_set = False
 

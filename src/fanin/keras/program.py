@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from fanin.errors import InvalidValueError, ModelError, unknown_name
 from fanin.initializers.streams import words
 from fanin.keras.adapter import describe, forward, path_of
+from fanin.keras.backend import KERAS
 from fanin.keras.models import build, fit_input
 from fanin.records import Call, ModelInfo, ModelSpec, Settings, Task
 
@@ -111,11 +112,12 @@ def network(spec: ModelSpec, task: Task, activation: str, settings: Settings) ->
 
     @lru_cache(maxsize=32)
     def values(seed: int) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-        model = fresh(seed)
-        return (
-            [np.asarray(v.value) for v in model.trainable_variables],
-            [np.asarray(v.value) for v in model.non_trainable_variables],
-        )
+        with KERAS:
+            model = fresh(seed)
+            return (
+                [np.asarray(v.value) for v in model.trainable_variables],
+                [np.asarray(v.value) for v in model.non_trainable_variables],
+            )
 
     model = fresh(0)
     chosen = optimizer(settings.optimizer)

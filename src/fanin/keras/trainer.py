@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fanin.initializers.streams import permutation
 from fanin.keras.adapter import signal_function, tapped_layers
-from fanin.keras.backend import compiler_options, devices
+from fanin.keras.backend import KERAS, compiler_options, devices
 from fanin.keras.program import Network, State, evaluate_function, initial_state, step_function
 from fanin.records import Program, Run, RunResult, Settings, Signals, Task
 
@@ -28,8 +28,6 @@ __all__ = ["Trainer", "batch_order", "evaluation_steps"]
 
 _EVALUATION_BATCH = 1024
 _SIGNAL_BATCH = 256
-
-_TRACING = threading.RLock()
 
 Weights = Callable[[Run], Mapping[str, NDArray[np.float32]]]
 
@@ -155,7 +153,7 @@ class Trainer:
         """
 
         def alone(*args: Any) -> Any:
-            with _TRACING:
+            with KERAS:
                 return function(*args)
 
         return alone
@@ -267,7 +265,10 @@ class Trainer:
         self, i: int, diverged_at: int, train: Any, val: Any, test: Any, signals: Signals, seconds: float
     ) -> RunResult:
         # What a run's frozen weights score after it diverged is no result of training.
-        valid = np.array([diverged_at < 0 or mark <= diverged_at for mark in self.marks])
+        # A network whose last step blew it up would show it in the loss of the next.
+        if diverged_at < 0 and not np.isfinite(val[-1, 0, i]):
+            diverged_at = self.marks[-1]
+        valid = np.array([diverged_at < 0 or mark <= diverged_at for mark in self.marks]) & np.isfinite(val[:, 0, i])
         curves = [np.where(valid, values, np.nan) for values in (train[:, i], val[:, 0, i], val[:, 1, i])]
         finished = diverged_at < 0
         return RunResult(

@@ -91,7 +91,8 @@ def _rates(axes: "Axes", panel: Panel, colours: dict[str, str]) -> None:
             if row["chosen"]:
                 axes.plot(row["rate"], row["median"], "o", color=colours[label], markersize=9, fillstyle="none")
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    if axes.lines:  # every run may have diverged
+        axes.set_yscale("log")
     axes.set_xlabel("learning rate")
     axes.set_ylabel("final validation loss")
 

@@ -145,13 +145,7 @@ def _runs(results: Results) -> str:
         "label", "seed", "learning_rate", "purpose", "status", "diverged_at", "train_loss", "val_loss", "val_metric",
         "test_loss", "test_metric", "seconds", "id",
     )  # fmt: skip
-    # Test data is looked at once: at the chosen rate, on the compared seeds.
-    chosen = {arm.arm.label: arm.learning_rate for arm in results.analysis.arms}
-    rows = []
-    for row in to_plain(results.rows()):
-        looked = row["purpose"] == "comparison" and row["learning_rate"] == chosen[row["label"]]
-        hidden = () if looked else ("test_loss", "test_metric")
-        rows.append(tuple("" if name in hidden else _number(row[name]) for name in shown))
+    rows = [tuple(_number(row[name]) for name in shown) for row in to_plain(results.rows())]
     head = tuple(name.replace("_", " ") for name in shown)
     return _table(head, rows, {1, 2, 5, 6, 7, 8, 9, 10, 11})
 

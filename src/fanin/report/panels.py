@@ -191,7 +191,9 @@ def _signals(results: Results) -> Panel | None:
         if not signals or not signals[0].layers:
             continue
         for kind in ("signal_rms", "gradient_rms"):
-            low, median, high = np.quantile([getattr(s, kind) for s in signals], (0.1, 0.5, 0.9), axis=0)
+            values = [getattr(s, kind) for s in signals]
+            # The nearest value, because between a finite and an infinite one there is none.
+            low, median, high = np.quantile(values, (0.1, 0.5, 0.9), axis=0, method="nearest")
             rows += [
                 {
                     "label": arm.arm.label, "kind": kind, "layer": i + 1, "name": layer.rsplit("/", 1)[-1],

@@ -16,16 +16,21 @@ _STYLES = {"better": "green", "worse": "red", "baseline": "bold"}
 
 def table(results: Results) -> "Table":
     """One row for each initializer."""
+    from rich.markup import escape
     from rich.table import Table
 
     experiment, analysis = results.experiment, results.analysis
     rows = Table(
-        title=f"{experiment.task.name}, {experiment.model.text}, {experiment.settings.optimizer}, "
-        f"{experiment.settings.epochs} epochs, {experiment.seeds} seeds",
+        title=escape(
+            f"{experiment.task.name}, {experiment.model.text}, {experiment.settings.optimizer}, "
+            f"{experiment.settings.epochs} epochs, {experiment.seeds} seeds"
+        ),
         title_justify="left",
         title_style="bold",
-        caption=f"difference: mean over seeds against {experiment.baseline.label}; "
-        f"steps: median until validation {analysis.metric} reaches {analysis.target:.3g}",
+        caption=escape(
+            f"difference: mean over seeds against {experiment.baseline.label}; "
+            f"steps: median until validation {analysis.metric} reaches {analysis.target:.3g}"
+        ),
         caption_justify="left",
     )
     rows.add_column("initializer", no_wrap=True)
@@ -35,7 +40,7 @@ def table(results: Results) -> "Table":
     rows.add_column("runs", no_wrap=True)
     rows.add_column("verdict", no_wrap=True)
     for arm in analysis.arms:
-        rows.add_row(*_row(results, arm), style=_STYLES.get(arm.verdict))
+        rows.add_row(*map(escape, _row(results, arm)), style=_STYLES.get(arm.verdict))
     return rows
 
 
