@@ -197,7 +197,7 @@ WRONG = {
     "report a folder": (["--report", "{place}"], "cannot be written"),
     "table in no folder": (["--csv", "missing/runs.csv"], "cannot be written"),
     "picture in no folder": (["--figure", "missing/plots.png"], "cannot be written"),
-    "store in no folder": (["--store", "missing/store.sqlite"], "could not be opened"),
+    "store in no folder": (["--store", "missing/store.sqlite"], "cannot be written"),
     "store no database": (["--store", "{place}/bad.py"], "could not be opened"),
     "scalar labels": (["--task", "{place}/scalar.npz"], "y"),
 }

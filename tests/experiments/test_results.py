@@ -69,13 +69,15 @@ def test_infinite_steps_are_spelt_out(fabricate):
 def test_csv(results):
     rows = list(csv.DictReader(io.StringIO(results.to_csv())))
     assert len(rows) == len(results.runs)
+    rates = {arm.arm.label: arm.learning_rate for arm in results.analysis.arms}
     for row, (run, result) in zip(rows, results.runs.items(), strict=True):
         assert row["id"] == run.id
         assert float(row["learning_rate"]) == run.learning_rate
         if result.status == "diverged":
             assert (row["test_metric"], row["diverged_at"]) == ("", "12")
         else:
-            assert float(row["test_metric"]) == result.test_metric  # every digit
+            looked = row["purpose"] == "comparison" and float(row["learning_rate"]) == rates[row["label"]]
+            assert row["test_metric"] == (repr(result.test_metric) if looked else "")  # every digit, or not shown
             assert row["diverged_at"] == ""
     assert "nan" not in results.to_csv()
     assert "\r" not in results.to_csv()
@@ -95,7 +97,8 @@ def test_pandas(results):
     compared = table[(table.purpose == "comparison") & (table.label == "glorot_uniform") & (table.learning_rate == 0.1)]
     base = next(arm for arm in results.analysis.arms if arm.comparison is None)
     assert tuple(compared.sort_values("seed").test_metric) == base.values
-    assert table.test_metric.isna().sum() == 13
+    shown = sum(math.isfinite(value) for arm in results.analysis.arms for value in arm.values)
+    assert table.test_metric.notna().sum() == shown > 0
 
 
 def test_best_and_text(results, fabricate):

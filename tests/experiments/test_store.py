@@ -89,31 +89,11 @@ def test_second_put_does_not_change_the_first(tmp_path):
 def test_program_first_choice_holds(tmp_path):
     first, second = Program("scan", 4, 123.5), Program("step", 1, 7.0)
     with Store(tmp_path / "s") as store, Store(tmp_path / "s") as other:
-        assert store.program("key", lambda: first) == first
-        assert store.program("key", lambda: second) == first
-        assert other.program("key", lambda: second) == first
-        assert store.program("another key", lambda: second) == second
-
-
-def test_program_chosen_meanwhile_by_another_process_holds(tmp_path):
-    first, second = Program("scan", 4, 123.5), Program("step", 1, 7.0)
-    with Store(tmp_path / "s") as store, Store(tmp_path / "s") as other:
-
-        def choose():
-            other.program("key", lambda: first)
-            return second
-
-        assert store.program("key", choose) == first
-
-
-def test_program_is_not_chosen_where_it_is_kept(tmp_path):
-    with Store(tmp_path / "s") as store:
-        store.program("key", lambda: Program("scan", 4, 1.0))
-
-        def refuse():
-            raise AssertionError("measured again")
-
-        assert store.program("key", refuse).chunk == 4
+        assert store.program("key") is None
+        assert store.keep_program("key", first) == first
+        assert other.keep_program("key", second) == first
+        assert other.program("key") == first
+        assert store.keep_program("another key", second) == second
 
 
 def test_another_process_reads_while_one_writes(tmp_path):

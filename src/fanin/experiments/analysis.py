@@ -155,8 +155,8 @@ def is_stuck(experiment: Experiment, result: RunResult) -> bool:
     """Whether a finished run is no better on validation data than a constant prediction could be by chance."""
     constant = _constant(experiment, "val")
     if experiment.task.kind == "classification":
-        return _final(result) <= majority_bound(constant, len(experiment.task.y_val))
-    return _final(result) >= constant
+        return not _final(result) > majority_bound(constant, len(experiment.task.y_val))
+    return not _final(result) < constant
 
 
 def analyse(experiment: Experiment, results: Results) -> Analysis:

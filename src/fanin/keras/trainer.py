@@ -268,7 +268,7 @@ class Trainer:
         # A network whose last step blew it up would show it in the loss of the next.
         if diverged_at < 0 and not np.isfinite(val[-1, 0, i]):
             diverged_at = self.marks[-1]
-        valid = np.array([diverged_at < 0 or mark <= diverged_at for mark in self.marks]) & np.isfinite(val[:, 0, i])
+        valid = np.array([diverged_at < 0 or mark <= diverged_at for mark in self.marks])
         curves = [np.where(valid, values, np.nan) for values in (train[:, i], val[:, 0, i], val[:, 1, i])]
         finished = diverged_at < 0
         return RunResult(

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fanin.errors import InvalidValueError, extra_missing
 from fanin.experiments.results import Results
 from fanin.report.panels import COLOURS, Panel, panels
@@ -83,16 +85,23 @@ def _band(axes: "Axes", rows: list[dict[str, Any]], x: str, colour: str, label: 
     )
 
 
+def _logarithmic(axes: "Axes") -> None:
+    """A logarithmic y axis, unless nothing could be drawn on it: every run may have diverged."""
+    if any((np.asarray(line.get_ydata(), float) > 0).any() for line in axes.lines):
+        axes.set_yscale("log")
+
+
 def _rates(axes: "Axes", panel: Panel, colours: dict[str, str]) -> None:
     for label, rows in _by_label(panel.data["rows"]).items():
         finite = [row for row in rows if math.isfinite(row["high"])]
+        if not finite:
+            continue
+        axes.set_xscale("log")
         _band(axes, finite, "rate", colours[label], label)
         for row in finite:
             if row["chosen"]:
                 axes.plot(row["rate"], row["median"], "o", color=colours[label], markersize=9, fillstyle="none")
-    axes.set_xscale("log")
-    if axes.lines:  # every run may have diverged
-        axes.set_yscale("log")
+    _logarithmic(axes)
     axes.set_xlabel("learning rate")
     axes.set_ylabel("final validation loss")
 
@@ -134,7 +143,7 @@ def _curves(axes: "Axes", panel: Panel, colours: dict[str, str]) -> None:
                 [step for step, _ in shown], [loss for _, loss in shown], color=colours[label],
                 alpha=1.0 if median else 0.25, linewidth=2.0 if median else 0.6, label=label if median else None,
             )  # fmt: skip
-    axes.set_yscale("log")
+    _logarithmic(axes)
     axes.set_xlabel("steps")
     axes.set_ylabel("training loss")
 
@@ -145,7 +154,7 @@ def _signals(kind: str, name: str) -> Callable[["Axes", Panel, dict[str, str]], 
             positive = [row for row in rows if row["low"] > 0]
             if positive:
                 _band(axes, positive, "layer", colours[label], label)
-                axes.set_yscale("log")
+        _logarithmic(axes)
         axes.set_xlabel("layer")
         axes.set_xticks(sorted({row["layer"] for row in panel.data["rows"]}))
         axes.set_ylabel(f"{name} RMS")

@@ -192,8 +192,8 @@ def _signals(results: Results) -> Panel | None:
             continue
         for kind in ("signal_rms", "gradient_rms"):
             values = [getattr(s, kind) for s in signals]
-            # The nearest value, because between a finite and an infinite one there is none.
-            low, median, high = np.quantile(values, (0.1, 0.5, 0.9), axis=0, method="nearest")
+            with np.errstate(invalid="ignore"):  # between two infinite values there is no number
+                low, median, high = np.quantile(values, (0.1, 0.5, 0.9), axis=0)
             rows += [
                 {
                     "label": arm.arm.label, "kind": kind, "layer": i + 1, "name": layer.rsplit("/", 1)[-1],
