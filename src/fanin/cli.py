@@ -253,11 +253,9 @@ def _show(results: "Results", report: Path) -> None:
     for line in text(results):
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"\nReport: {report}", markup=False)
-    console.print("Next:   fanin compare --lr auto          (choose the rates from a wide range)", markup=False)
-    console.print(
-        "        fanin compare --init he_normal+tanh --init glorot_uniform+tanh   (another activation)",
-        markup=False,
-    )
+    more = 2 * results.experiment.seeds
+    console.print(f"Next:   fanin compare --seeds {more}   (adds runs to these, and decides more)", markup=False)
+    console.print("        fanin compare --lr auto    (chooses the rates from a wide range)", markup=False)
 
 
 def main() -> Any:

@@ -252,7 +252,9 @@ def _sentence(
     if verdict == "too few seeds":
         few = f"but {comparison.seeds} seeds cannot decide"
         return f"{name} differs from {base} by {by} {unit}, {few} {evidence}.{trouble}"
-    return f"{name} could not be told from {base}: {by} {unit} {evidence}.{trouble}"
+    # By itself the interval may leave out 0 and yet not hold among so many comparisons.
+    alone = " once all comparisons are adjusted for" if comparison.low * comparison.high > 0 else ""
+    return f"{name} could not be told from {base}{alone}: {by} {unit} {evidence}.{trouble}"
 
 
 def _notes(experiment: Experiment, arms: tuple[ArmSummary, ...], comparisons: int) -> tuple[str, ...]:
