@@ -1,8 +1,8 @@
 """The command line: arguments to `fanin.api`, results to the terminal. Nothing is decided here."""
 
 import json
-import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,13 +185,18 @@ def _rates(given: list[str] | None) -> list[float] | str | None:
 def _must_be_writable(paths: list[Path]) -> None:
     """Found before anything is trained, not after."""
     for path in paths:
-        folder = path.parent
-        if not folder.is_dir() or not os.access(folder, os.W_OK) or path.is_dir():
+        try:
+            if path.is_dir():
+                raise IsADirectoryError
+            # Tried rather than asked for: permissions do not tell of every folder that takes no file.
+            with tempfile.TemporaryFile(dir=path.parent):
+                pass
+        except OSError:
             raise StoreError(
                 "The file cannot be written",
                 given=str(path),
                 allowed="a file in a folder that exists and can be written to",
-            )
+            ) from None
     if len({path.resolve() for path in paths}) < len(paths):
         raise InvalidValueError(
             "Two outputs are the same file",

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from fanin.errors import InvalidValueError, UnknownNameError
@@ -54,3 +58,16 @@ def test_unknown_model(text):
 def test_missing_file(tmp_path):
     with pytest.raises(UnknownNameError, match="does not exist"):
         model_spec(f"{tmp_path}/none.py:build")
+
+
+def test_a_users_file_gets_keras_on_jax(tmp_path):
+    # In a process that has not decided on a backend, as a user's is.
+    file = tmp_path / "mine.py"
+    file.write_text("import keras\n\ndef build():\n    return keras.backend.backend()\n")
+    code = (
+        "from fanin.experiments.models import model_spec; import jax\n"
+        f"print(model_spec({str(file) + ':build'!r}).build(), len(jax.devices()))"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["jax", str(len(os.sched_getaffinity(0)))]

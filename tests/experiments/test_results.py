@@ -116,3 +116,9 @@ def test_best_of_runs_that_all_diverged(fabricate):
     made = fabricate(lambda *_: None, kind="regression")
     assert math.isfinite(made.best.median)
     json.dumps(made.to_dict(), allow_nan=False)
+
+
+def test_notebooks_show_the_sentences_escaped(fabricate):
+    shown = fabricate(lambda *_: 0.5, init=("variance_scaling(mode='fan_out')", "zeros"))._repr_html_()
+    assert shown.startswith("<ul><li>variance_scaling(mode=&#x27;fan_out&#x27;)")
+    assert shown.count("<li>") >= 3

@@ -97,7 +97,7 @@ def _fetch(download: Download) -> dict[str, Path]:
         try:
             paths[name] = Path(store.fetch(name))
         except Exception as error:  # pooch passes on whatever its transport raises
-            cause = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            cause = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}"
             raise DataError(
                 f"The file {name} could not be downloaded whole: {cause}",
                 given=download.url + name,

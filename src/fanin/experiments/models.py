@@ -3,6 +3,7 @@
 import re
 
 from fanin.errors import InvalidValueError, unknown_name
+from fanin.experiments.cache import cache_dir
 from fanin.experiments.sources import load_function
 from fanin.records import ModelSpec
 
@@ -35,5 +36,8 @@ def model_spec(text: str) -> ModelSpec:
         raise unknown_name("model", text, MODELS)
     if not kind.endswith(".py") and "." not in kind and not re.search(r"[/\\]", kind):
         raise unknown_name("kind of model", kind, ["mlp", "cnn", "file.py:build", "package.module:build"])
+    from fanin.keras.backend import start
+
+    start(cache_dir() / "xla")  # before the user's file imports Keras or JAX
     build, fingerprint = load_function(text, "model")
     return ModelSpec(text, "user", (), fingerprint, build)

@@ -6,6 +6,7 @@ import math
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 from fanin.errors import extra_missing
@@ -133,6 +134,10 @@ class Results:
         except ImportError as error:
             raise extra_missing(error, "dev", ("pandas",), "to_pandas()") from None
         return pd.DataFrame(self.rows())
+
+    def _repr_html_(self) -> str:
+        """The sentences as a list, for notebooks."""
+        return f"<ul>{''.join(f'<li>{escape(line)}</li>' for line in str(self).splitlines())}</ul>"
 
     def __str__(self) -> str:
         return "\n".join([*(arm.sentence for arm in self.analysis.arms), *self.analysis.notes, *self.notes])

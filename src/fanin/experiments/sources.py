@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ def load_function(text: str, kind: str) -> tuple[Callable[..., Any], str]:
     Raises:
         UnknownNameError, InvalidValueError: If there is no such file or function, or it cannot be run.
     """
+    # A user's file may import Keras, which then decides on its backend for the whole process.
+    os.environ.setdefault("KERAS_BACKEND", "jax")
     place, _, name = text.rpartition(":")
     try:
         if place.endswith(".py"):
