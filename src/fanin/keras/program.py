@@ -54,6 +54,7 @@ class Network:
         metric: From targets and outputs to one number per example; its mean is the metric.
         input_shape: The shape in which an example goes in.
         rebuild: Builds the model anew under a seed and returns the values of its trainable and other variables.
+        seeded: Names of the variables whose values depend on that seed, generators of random layers not counted.
     """
 
     model: keras.Model
@@ -63,6 +64,7 @@ class Network:
     info: ModelInfo
     input_shape: tuple[int, ...]
     rebuild: Callable[[int], tuple[list[NDArray[Any]], list[NDArray[Any]]]]
+    seeded: frozenset[str]
 
 
 def _optimizer_names() -> dict[str, type]:
@@ -127,8 +129,19 @@ def network(spec: ModelSpec, task: Task, activation: str, settings: Settings) ->
     loss, probabilities = _loss(model, units, task, spec)
     return Network(
         model, chosen, loss, _metric(task, probabilities), describe(model),
-        input_shape, values,
+        input_shape, values, _seeded(model, values),
     )  # fmt: skip
+
+
+def _seeded(model: keras.Model, values: Callable[[int], Any]) -> frozenset[str]:
+    """Names of the variables that two seeds start with different values, generators not counted."""
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    pairs = zip(variables, [*values(0)[0], *values(0)[1]], [*values(1)[0], *values(1)[1]], strict=True)
+    return frozenset(
+        path_of(model, variable)
+        for variable, one, other in pairs
+        if not _is_generator(variable) and not np.array_equal(one, other)
+    )
 
 
 def _output_units(model: keras.Model, input_shape: tuple[int, ...], task: Task, spec: ModelSpec) -> int:
@@ -225,7 +238,8 @@ def initial_state(net: Network, weights: Mapping[str, NDArray[np.float32]], seed
         seed: The run's seed; random layers (dropout) take their stream from it.
         learning_rate: Handed to the optimizer.
     """
-    trainable, other = net.rebuild(seed)
+    # Building is slow: done for this seed only where something is left that depends on it.
+    trainable, other = net.rebuild(seed if net.seeded - set(weights) else 0)
     paths = [param.path for param in net.info.params]
     start = [np.asarray(weights.get(path, value)) for path, value in zip(paths, trainable, strict=True)]
     random = [
