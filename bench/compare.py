@@ -1,9 +1,16 @@
 """Training many runs: fanin against a loop of keras.Model.fit on JAX and TensorFlow, and of plain PyTorch.
 
-The same work on each side: the same network, data, batch size and optimizer, the same number of steps, an
-evaluation on the validation data after each epoch. Rates are run-steps per second with everything compiled
-and warm, medians over repetitions that take turns. Each side runs in one process of its own and may use all
-cores; where a peer is not installed its rows are left out with a word on standard error.
+The same work on each side: the same network, data, batch size and optimizer, the same number of epochs, an
+evaluation on the validation data after each. Each side runs in one process of its own, may use all cores, and
+is timed from building the first model to the end of the last run, imports aside:
+
+- fanin, first time: with an empty cache, so that measuring and compiling are paid;
+- fanin, again: with compiled programs and the measured choice on disk, as every later comparison has them;
+- peers: a loop that builds, compiles and fits one model after the other, as a person would write it;
+- steady: the same peers and fanin after everything is compiled, one more fit of the same model.
+
+Rates are run-steps per second, medians over repetitions that take turns. A peer that is not installed is left
+out with a word on standard error.
 
     python bench/compare.py [--quick] [--json] [--keep]
 """
@@ -14,7 +21,9 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -23,13 +32,15 @@ from common import Row, keep, show
 
 CASES: dict[str, dict[str, Any]] = {
     "digits, 64-128-128-10": {"shape": (64,), "sizes": (128, 128), "batch": 32, "train": 1079, "val": 359, "runs": 96},
-    "MNIST, 784-256-10": {"shape": (784,), "sizes": (256,), "batch": 64, "train": 20000, "val": 1000, "runs": 16},
+    "MNIST, 784-256-10": {"shape": (784,), "sizes": (256,), "batch": 64, "train": 20000, "val": 1000, "runs": 32},
 }
 BUDGETS = {
     ("digits, 64-128-128-10", "keras-jax"): 30,
     ("digits, 64-128-128-10", "keras-tensorflow"): 30,
     ("MNIST, 784-256-10", "keras-tensorflow"): 4,
 }
+FITS = 3
+"""Models that a peer's loop fits; each costs the same, so that the rate does not depend on their number."""
 PEERS = ("keras-jax", "keras-tensorflow", "torch")
 
 
@@ -52,33 +63,32 @@ def flops_per_step(case: dict[str, Any]) -> float:
     return 2.0 * case["batch"] * (3 * sum(products) - products[0])
 
 
-def ours(case: dict[str, Any], epochs: int) -> float:
-    """All runs on all devices through the trainer, from initial weights to the test data; compiled before."""
+def ours(case: dict[str, Any], epochs: int, steady: bool) -> float:
+    """All runs of a comparison on all devices, from the network's building to the look at the test data."""
     from fanin.experiments.executor import Executor
     from fanin.experiments.spec import experiment
     from fanin.experiments.tasks import make_task
+    from fanin.keras.backend import start
 
+    start()  # imports
     arrays = data(case)
     task = make_task("bench", {"x_train": arrays["x"], "y_train": arrays["y"], "x_val": arrays["xv"],
                                "y_val": arrays["yv"], "x_test": arrays["xv"], "y_test": arrays["yv"]})  # fmt: skip
-    model = "mlp:" + "x".join(map(str, case["sizes"]))
     chosen = experiment(
-        task=task, model=model, init=["he_normal", "glorot_uniform"], seeds=case["runs"] // 2, lr=[0.001],
-        epochs=max(20, epochs) if case["train"] < 5000 else epochs, batch_size=case["batch"],
+        task=task, model="mlp:" + "x".join(map(str, case["sizes"])), init=["he_normal", "glorot_uniform"],
+        seeds=case["runs"] // 2, lr=[0.001], epochs=epochs, batch_size=case["batch"],
     )  # fmt: skip
+    chosen = replace(chosen, settings=replace(chosen.settings, evaluations=epochs))
     executor = Executor(chosen, None)
-    executor.prepare()
-    trainer = executor.trainer("relu")
-    runs = chosen.compared_runs()
-    program = executor._program(trainer, runs)
-    warm = runs[: program.chunk * len(trainer.devices)]
-    list(trainer.train(program, warm))
+    if steady:
+        executor.execute()
     begun = time.perf_counter()
-    done = len(list(trainer.train(program, runs)))
-    return done * trainer.marks[-1] / (time.perf_counter() - begun)
+    executor.prepare()
+    done = len(executor.execute())
+    return done * executor.trainer("relu").marks[-1] / (time.perf_counter() - begun)
 
 
-def keras_fit(case: dict[str, Any], epochs: int) -> float:
+def keras_fit(case: dict[str, Any], epochs: int, steady: bool) -> float:
     import keras
 
     arrays = data(case)
@@ -93,14 +103,19 @@ def keras_fit(case: dict[str, Any], epochs: int) -> float:
         model.fit(arrays["x"], arrays["y"], batch_size=case["batch"], epochs=count, verbose=0,
                   validation_data=(arrays["xv"], arrays["yv"]))  # fmt: skip
 
-    model = make()
-    fit(model, 1)  # traced and compiled here, which a loop of fits would pay again for each run
+    steps = epochs * -(-case["train"] // case["batch"])
+    if steady:
+        model = make()
+        fit(model, 1)
     begun = time.perf_counter()
-    fit(model, epochs)
-    return epochs * -(-case["train"] // case["batch"]) / (time.perf_counter() - begun)
+    for _ in range(1 if steady else FITS):
+        if not steady:
+            model = make()
+        fit(model, epochs)
+    return (1 if steady else FITS) * steps / (time.perf_counter() - begun)
 
 
-def torch_loop(case: dict[str, Any], epochs: int) -> float:
+def torch_loop(case: dict[str, Any], epochs: int, steady: bool) -> float:
     import torch
 
     arrays = {key: torch.from_numpy(value) for key, value in data(case).items()}
@@ -123,7 +138,8 @@ def torch_loop(case: dict[str, Any], epochs: int) -> float:
             model(arrays["xv"]).argmax(1).eq(arrays["yv"]).float().mean().item()
         return steps
 
-    epoch()
+    if steady:
+        epoch()
     begun = time.perf_counter()
     steps = sum(epoch() for _ in range(epochs))
     return steps / (time.perf_counter() - begun)
@@ -144,11 +160,12 @@ def matrix_peak(*_: Any) -> float:
 SIDES = {"fanin": ours, "keras-jax": keras_fit, "keras-tensorflow": keras_fit, "torch": torch_loop, "peak": matrix_peak}
 
 
-def in_process(side: str, case: str, epochs: int) -> float | None:
+def in_process(side: str, case: str, epochs: int, steady: bool, cache: str) -> float | None:
     """One side's rate from a process of its own, or None if its packages are missing."""
-    backend = {"keras-tensorflow": "tensorflow"}.get(side, "jax")
-    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    backend = "tensorflow" if side == "keras-tensorflow" else "jax"
+    environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "FANIN_CACHE_DIR": cache}
     command = [sys.executable, __file__, "--side", side, "--case", case, "--epochs", str(epochs)]
+    command += ["--steady"] if steady else []
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode:
         reason = (done.stderr.strip() or "no message").splitlines()[-1]
@@ -159,6 +176,36 @@ def in_process(side: str, case: str, epochs: int) -> float | None:
     return float(json.loads(done.stdout.splitlines()[-1]))
 
 
+def measure(name: str, epochs: int, repeats: int) -> list[Row]:
+    """The rows of one case."""
+    rates: dict[tuple[str, str], list[float]] = {}
+
+    def take(side: str, how: str, cache: str) -> None:
+        rate = in_process(side, name, epochs, how == "steady", cache)
+        if rate is not None:
+            rates.setdefault((side, how), []).append(rate)
+
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as cache:
+            take("peak", "", cache)
+            for how in ("first time", "again", "steady"):
+                take("fanin", how, cache)
+            for peer in PEERS:
+                take(peer, "loop", cache)
+                take(peer, "steady", cache)
+    middle = {key: median(values) for key, values in rates.items()}
+    rows = []
+    for peer in PEERS:
+        for how, theirs in (("first time", "loop"), ("again", "loop"), ("steady", "steady")):
+            if (peer, theirs) in middle:
+                us, them = middle["fanin", how], middle[peer, theirs]
+                budget = None if how == "steady" else BUDGETS.get((name, peer))
+                rows.append(Row(f"{name}, {how}", f"{peer}, {theirs}", us / them, budget, us, them, "run-steps/s"))
+    speed, peak = middle["fanin", "steady"] * flops_per_step(CASES[name]), middle["peak", ""]
+    rows.append(Row(f"{name}, steady", "float32 matrix peak", speed / peak, None, speed / 1e9, peak / 1e9, "GFLOP/s"))
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one short repetition, within a minute or two")
@@ -167,32 +214,15 @@ def main() -> None:
     parser.add_argument("--side", help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
     parser.add_argument("--epochs", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--steady", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        print(json.dumps(SIDES[options.side](CASES[options.case], options.epochs)))
+        print(json.dumps(SIDES[options.side](CASES[options.case], options.epochs, options.steady)))
         return
     rows: list[Row] = []
     for name, case in CASES.items():
-        small = case["train"] < 5000
-        epochs = {True: 5, False: 1}[small] if options.quick else {True: 20, False: 3}[small]
-        repeats = 1 if options.quick else 3
-        rates: dict[str, list[float]] = {}
-        for _ in range(repeats):
-            for side in ("peak", "fanin", *PEERS):
-                rate = in_process(side, name, epochs) if side not in rates or rates[side] else None
-                if rate is not None:
-                    rates.setdefault(side, []).append(rate)
-        middle = {side: median(values) for side, values in rates.items() if values}
-        new = [
-            Row(name, peer, middle["fanin"] / middle[peer], BUDGETS.get((name, peer)), middle["fanin"], middle[peer],
-                "run-steps/s")
-            for peer in PEERS if peer in middle
-        ]  # fmt: skip
-        speed = middle["fanin"] * flops_per_step(case)
-        new.append(
-            Row(f"{name}: share of peak", "float32 matrix peak", speed / middle["peak"], None, speed / 1e9,
-                middle["peak"] / 1e9, "GFLOP/s")
-        )  # fmt: skip
+        epochs = 20 if case["train"] < 5000 else 3
+        new = measure(name, epochs // 4 + 1 if options.quick else epochs, 1 if options.quick else 3)
         show(new, options.json)
         rows += new
     if options.keep:
