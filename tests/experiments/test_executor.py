@@ -388,8 +388,8 @@ def rows(path):
 def test_killed_three_times_and_run_to_the_end(toy, tmp_path):
     """SIGKILL at random moments loses nothing that was finished and changes nothing of what comes later."""
     rng = random.Random(20)
-    seeds = 60
-    flags = [*toy.flags, "--seeds", str(seeds), "--epochs", "60", "--report", str(tmp_path / "report.html")]
+    seeds = 40
+    flags = [*toy.flags, "--seeds", str(seeds), "--epochs", "240", "--report", str(tmp_path / "report.html")]
 
     def command(store):
         return [sys.executable, "-m", "fanin.cli", "compare", *flags, "--store", str(store)]
@@ -406,9 +406,10 @@ def test_killed_three_times_and_run_to_the_end(toy, tmp_path):
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL, "it finished before it was killed"
         kept = rows(store)
-        assert len(before) < len(kept) < 2 * seeds
+        assert len(before) <= len(kept) < 2 * seeds
         assert {key: kept[key] for key in before} == before  # neither trained again nor changed
         before = kept
+    assert before
     time.sleep(1.1)  # so that the last part's times differ from those before
     subprocess.run(command(store), check=True, capture_output=True, env=os.environ)
     final = rows(store)
