@@ -3,7 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,9 @@ class Store:
                     hint="Use the fanin that wrote it, or name another file with --store.",
                 )
             self._connection.execute("COMMIT")
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            # Refused while another process is opening the file, which then sets it for all.
+            with suppress(sqlite3.OperationalError):
+                self._connection.execute("PRAGMA journal_mode = WAL")
         except BaseException:
             self._connection.close()
             raise
