@@ -12,19 +12,36 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "fanin"
 LAYERS = (
     ("errors", "files", "progress", "records"),
-    ("initializers", "stats"),
+    ("activations", "stats"),
+    ("theory",),
+    ("initializers",),
     ("recipes",),
-    ("keras",),
+    ("jax", "keras", "torch"),
     ("experiments",),
     ("report",),
     ("api",),
     ("cli",),
 )
 """From the bottom up: a part imports from its own layer's parts of the same folder and from layers before it."""
-FRAMEWORKS = {"keras": {"keras", "jax"}}
+FRAMEWORKS = {"jax": {"jax"}, "keras": {"keras", "jax"}, "torch": {"torch"}}
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 FILES = sorted(SOURCE.rglob("*.py"))
-HEAVY = {"keras", "jax", "torch", "tensorflow", "flax", "scipy", "matplotlib", "pandas", "sklearn", "rich", "typer"}
+HEAVY = {
+    *(
+        "keras",
+        "jax",
+        "torch",
+        "tensorflow",
+        "flax",
+        "numba",
+        "scipy",
+        "matplotlib",
+        "pandas",
+        "sklearn",
+        "rich",
+        "typer",
+    )
+}
 
 
 def part_of(path: Path) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fanin.initializers.fills import sample
+from fanin.initializers.draws import sample
 from fanin.records import Init, ModelSpec, Task
 
 if TYPE_CHECKING:

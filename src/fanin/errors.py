@@ -60,8 +60,8 @@ class InvalidValueError(FaninError, ValueError):
     """A value outside of what is allowed."""
 
 
-class UnknownNameError(FaninError, LookupError):
-    """A name that no table knows."""
+class UnknownNameError(FaninError, LookupError, ValueError):
+    """A name that no table knows. A `ValueError` too, because that is what frameworks raise for it."""
 
 
 class DataError(FaninError, ValueError):

@@ -88,7 +88,7 @@ class ParamInfo:
         axes: What each axis of `shape` means; empty for a parameter that is no weight (bias, scale, state).
         role: ``dense``, ``conv``, ``depthwise``, ``transposed_conv``, ``embedding``, ``recurrent``,
             ``attention``, ``bias``, ``norm`` or ``unknown``.
-        gates: How many independent blocks lie side by side in the last `out` axis (4 in an LSTM).
+        gates: How many independent blocks lie side by side in the `out` axes, read as one (4 in an LSTM).
         groups: How many groups a convolution's `out` axis is divided into.
     """
 

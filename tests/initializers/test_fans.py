@@ -33,9 +33,13 @@ LAYERS = {
 
 @pytest.mark.parametrize(("shape", "axes", "blocks", "expected"), LAYERS.values(), ids=LAYERS)
 def test_fans(shape, axes, blocks, expected):
-    assert fans(shape, axes, **blocks) == Fans(*expected)
-    assert fans_of(ParamInfo("w", shape, "float32", axes, "dense", **blocks)) == Fans(*expected)
-    assert fans(shape, axes, **blocks).fan_avg == sum(expected) / 2
+    result = fans(shape, axes, **blocks)
+    receptive = math.prod(size for size, axis in zip(shape, axes, strict=True) if axis == S)
+    assert result == Fans(*expected, receptive)
+    assert fans_of(ParamInfo("w", shape, "float32", axes, "dense", **blocks)) == result
+    assert result.fan_avg == sum(expected) / 2
+    assert result.fan_geo_avg == pytest.approx(math.sqrt(math.prod(expected)))
+    assert (result.rows * receptive, result.columns * receptive) == expected
 
 
 def test_a_grouped_convolution_counted_by_hand():

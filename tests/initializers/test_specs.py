@@ -1,12 +1,16 @@
 """Names, texts and configs of initializers: every way of writing one is read back as the same one."""
 
+import inspect
 import json
+import math
 import re
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fanin.activations import ACTIVATIONS
 from fanin.errors import FaninError, InvalidValueError, UnknownNameError
 from fanin.initializers import INITIALIZERS, Fans, canonical, decide, deserialize, parse_call, serialize
 from fanin.initializers.laws import Uniform
@@ -15,11 +19,23 @@ from fanin.records import Call, Init
 
 quick = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 GRAMMAR = re.compile(r"[^\n]+\. Given: [^\n]*\.( Allowed: [^\n]+\.)?(\nHint: [^\n]+)?")
-IN_KERAS = sorted(set(INITIALIZERS) - {"fan_in_uniform"})
+OURS = {
+    "delta_orthogonal",
+    "dirac",
+    "fan_in_uniform",
+    "hadamard",
+    "mirrored",
+    "scaled_orthogonal",
+    "sinusoidal",
+    "sparse",
+}
+"""What Keras does not have."""
+IN_KERAS = sorted(set(INITIALIZERS) - OURS)
 
-numbers = st.floats(-1e6, 1e6) | st.integers(-1000, 1000)
+numbers = st.floats(-1e6, 1e6) | st.integers(-1000, 1000) | st.floats(0, 1)
 CANDIDATES = ("real", "imag", "hann", "hamming", "density", "spectrum", None, True, False)
-CANDIDATES += ("fan_in", "fan_out", "fan_avg", "truncated_normal", "untruncated_normal", "uniform")
+CANDIDATES += ("fan_in", "fan_out", "fan_avg", "fan_geo_avg", "truncated_normal", "untruncated_normal", "uniform")
+CANDIDATES += ("orthogonal", "lower", "upper", "both", "in", "out", *ACTIVATIONS)
 
 
 def values(parameter):
@@ -50,7 +66,9 @@ def test_every_way_of_writing_it_comes_back(init):
 def test_only_what_differs_from_the_default_is_kept(init):
     entry = INITIALIZERS[init.name]
     full = {name: parameter.default for name, parameter in entry.parameters.items()} | init.params
-    assert serialize(init) == {"class_name": entry.class_name, "config": full}
+    # A parameter that Keras's class lacks is written only where it says something.
+    written = {k: v for k, v in full.items() if entry.parameters[k].shared or v != entry.parameters[k].default}
+    assert serialize(init) == {"class_name": entry.class_name, "config": written}
     assert canonical(init).params == {k: v for k, v in init.params.items() if v != entry.parameters[k].default}
     assert canonical(Init(entry.name, **full)) == canonical(init)
 
@@ -77,6 +95,8 @@ def test_every_name_of_an_entry_means_it(entry):
         ("one", "ones"),
         ("normal", "random_normal"),
         ("uniform", "random_uniform"),
+        ("looks_linear", "mirrored"),
+        ("zero_hadamard", "hadamard"),
     ],
 )
 def test_other_names(alias, name):
@@ -86,6 +106,21 @@ def test_other_names(alias, name):
 def test_a_whole_number_is_a_number():
     assert canonical("random_normal(stddev=1)") == Init("random_normal", stddev=1.0)
     assert str(canonical("random_normal(stddev=1)")) == "random_normal(stddev=1.0)"
+
+
+@pytest.mark.parametrize("bound", [math.inf, 1e300])
+def test_bounds_may_be_infinite(bound):
+    init = canonical(Init("truncated_normal", lower=-bound, upper=bound))
+    assert init.params == {"lower": -bound, "upper": bound}
+    assert deserialize(json.loads(json.dumps(serialize(init)))) == init
+    assert canonical(str(init)) == init
+
+
+def test_a_numpy_number_is_a_number():
+    init = canonical(Init("random_normal", stddev=np.sqrt(0.25)))
+    assert init == Init("random_normal", stddev=0.5)
+    assert str(init) == "random_normal(stddev=0.5)"
+    assert canonical(str(init)) == init
 
 
 # ------------------------------------------------------------------------------------------------- errors
@@ -136,6 +171,25 @@ def test_nothing_near_gives_the_whole_list_and_no_hint():
         ("constant(value=None)", InvalidValueError, ["Given: None.", "a finite number"]),
         ("stft(window='none such')", InvalidValueError, ["scipy.signal.windows"]),
         ("stft(side='up')", InvalidValueError, ["real, imag"]),
+        ("variance_scaling(mode='fan_geo')", InvalidValueError, ["fan_in, fan_out, fan_avg, fan_geo_avg"]),
+        ("variance_scaling(activation='rleu')", InvalidValueError, ["None, linear, relu"]),
+        ("truncated_normal(lower='a')", InvalidValueError, ["lower of truncated_normal", "a number"]),
+        ("truncated_normal(upper=None)", InvalidValueError, ["Given: None.", "a number"]),
+        ("truncated_normal(upper=True)", InvalidValueError, ["Given: True.", "a number"]),
+        ("truncated_normal(stddev=-0.1)", InvalidValueError, ["-0.1", "0 or more"]),
+        ("truncated_normal(stddev=1e999)", InvalidValueError, ["inf", "0 or more"]),
+        ("orthogonal(gain=1e999)", InvalidValueError, ["inf", "a finite number"]),
+        ("orthogonal(gain='2')", InvalidValueError, ["a finite number"]),
+        ("scaled_orthogonal(centre='middle')", InvalidValueError, ["lower, upper"]),
+        ("delta_orthogonal(center='lower')", UnknownNameError, ["parameter of delta_orthogonal", "centre"]),
+        ("dirac(groups=2)", UnknownNameError, ["parameter of dirac", "gain"]),
+        ("hadamard(gain=None)", InvalidValueError, ["a finite number"]),
+        ("mirrored(sides='left')", InvalidValueError, ["both, in, out"]),
+        ("sinusoidal(scale=0)", InvalidValueError, ["above 0"]),
+        ("sinusoidal(mode=None)", InvalidValueError, ["fan_in, fan_out"]),
+        ("sparse(sparsity=1.1)", InvalidValueError, ["from 0 to 1"]),
+        ("sparse(sparsity=-0.1)", InvalidValueError, ["from 0 to 1"]),
+        ("sparse(stddev=-1)", InvalidValueError, ["0 or more"]),
     ],
 )
 def test_a_wrong_parameter(text, kind, parts):
@@ -167,9 +221,17 @@ def test_a_text_that_is_no_call(text):
     says(error, "The initializer cannot be read", text, "named parameters", "Hint: For example random_normal(")
 
 
-def test_a_number_that_no_float_holds_is_out_of_range():
-    with pytest.raises(InvalidValueError, match="a finite number"):
-        canonical(Init("constant", value=10**400))
+WIDE = [(name, key) for name, entry in INITIALIZERS.items() for key in entry.parameters
+        if isinstance(entry.parameters[key].default, float)]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [10**400, math.nan, "1", None, [1.0], 1j], ids=lambda value: str(value)[:4])
+@pytest.mark.parametrize(("name", "key"), WIDE)
+def test_what_is_no_number(name, key, value):
+    with pytest.raises(InvalidValueError, match=f"The parameter {key} of {name} is out of range") as error:
+        canonical(Init(name, **{key: value}))
+    assert error.value.given is not None
+    assert error.value.allowed
 
 
 def test_the_wrong_way_round():
@@ -225,6 +287,13 @@ OTHER = {
     "stft": {"side": "imag", "window": "hamming", "scaling": None, "periodic": True},
 }
 WITH_KERAS = [(name, {}) for name in IN_KERAS] + sorted(OTHER.items())
+
+
+def test_shared_parameters_are_those_of_keras(keras):
+    for name in IN_KERAS:
+        theirs = set(inspect.signature(getattr(keras.initializers, INITIALIZERS[name].class_name)).parameters)
+        ours = {key for key, parameter in INITIALIZERS[name].parameters.items() if parameter.shared}
+        assert theirs - {"seed", "input_axes", "output_axes"} == ours, name
 
 
 def test_keras_has_sixteen_of_them(keras):

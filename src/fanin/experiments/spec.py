@@ -13,7 +13,7 @@ from fanin.records import Call, Init, ModelSpec, Run, Settings, Task
 
 __all__ = ["DEFAULT_INITIALIZERS", "ENGINE", "TUNING_SEEDS", "Arm", "Experiment", "experiment"]
 
-ENGINE = "keras-jax-1"
+ENGINE = "keras-jax-2"
 """Part of every run's identity: raised whenever a change alters what a run computes."""
 
 DEFAULT_INITIALIZERS = (

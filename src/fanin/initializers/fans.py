@@ -13,15 +13,37 @@ _CANONICAL: tuple[Axis, ...] = ("spatial", "batch", "in", "out")
 
 @dataclass(frozen=True)
 class Fans:
-    """Connections into one unit and out of one input."""
+    """Connections into one unit and out of one input.
+
+    Attributes:
+        fan_in: Inputs that one unit sums over.
+        fan_out: Units that one input reaches.
+        receptive: Positions of the kernel, counted in both; 1 for a plain matrix.
+    """
 
     fan_in: int
     fan_out: int
+    receptive: int = 1
 
     @property
     def fan_avg(self) -> float:
         """Their arithmetic mean."""
         return (self.fan_in + self.fan_out) / 2
+
+    @property
+    def fan_geo_avg(self) -> float:
+        """Their geometric mean."""
+        return math.sqrt(self.fan_in * self.fan_out)
+
+    @property
+    def rows(self) -> int:
+        """Inputs of the weight at one position of the kernel."""
+        return self.fan_in // self.receptive
+
+    @property
+    def columns(self) -> int:
+        """Units of one block of the weight (one gate, one group)."""
+        return self.fan_out // self.receptive
 
 
 def fans(shape: Sequence[int], axes: Sequence[Axis], *, gates: int = 1, groups: int = 1) -> Fans:
@@ -34,15 +56,15 @@ def fans(shape: Sequence[int], axes: Sequence[Axis], *, gates: int = 1, groups: 
 
     Example:
         >>> fans((3, 3, 16, 32), ("spatial", "spatial", "in", "out"))
-        Fans(fan_in=144, fan_out=288)
+        Fans(fan_in=144, fan_out=288, receptive=9)
         >>> fans((3, 3, 16, 2), ("spatial", "spatial", "batch", "out"))  # depthwise
-        Fans(fan_in=9, fan_out=18)
+        Fans(fan_in=9, fan_out=18, receptive=9)
     """
 
     def size(*wanted: Axis) -> int:
         return math.prod(length for length, axis in zip(shape, axes, strict=True) if axis in wanted)
 
-    return Fans(size("in", "spatial"), size("out", "spatial") // (gates * groups))
+    return Fans(size("in", "spatial"), size("out", "spatial") // (gates * groups), size("spatial"))
 
 
 def fans_of(param: ParamInfo) -> Fans:

@@ -1,30 +1,50 @@
-"""From a draw to numbers, whole or any slice: the plain NumPy implementation, which is the specification."""
+"""From a law with independent elements to numbers, whole or any slice.
+
+The NumPy way is the specification; the compiled one gives the same bits and is taken where it pays.
+"""
 
 import math
-import operator
-from collections.abc import Iterable, Sequence
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.util import find_spec
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.errors import InvalidValueError
-from fanin.initializers.fans import axes_of_shape, canonical_order, fans
-from fanin.initializers.laws import Constant, Draw, Eye, Fourier, Normal, Orthogonal, TruncatedNormal, Uniform
-from fanin.initializers.specs import canonical, decide
-from fanin.initializers.streams import check_seed, words
-from fanin.initializers.transforms import centred_uniform, normal, truncated_normal
-from fanin.records import Axis, Init, ParamInfo
+from fanin.initializers.laws import Constant, Independent, Normal, TruncatedNormal, Uniform
+from fanin.initializers.streams import check_seed, stream, words
+from fanin.initializers.transforms import centred_uniform, cut_normal, normal, truncated_normal
 
-__all__ = ["draw_param", "fill", "sample"]
+__all__ = ["fill", "fill_box", "threads"]
 
 Floats = NDArray[np.float32]
 _CHUNK = 1 << 20
 """Elements drawn at a time, so that the integers behind them never take much memory."""
+_WORTH_LOADING = 1 << 24
+"""Elements for which NumPy takes about as long as loading Numba does."""
+_WORTH_CALLING = 1 << 10
+_WORTH_WRITING_ACROSS = 16
+_WORTH_A_THREAD = 1 << 18
+_REACH = 6.77
+"""No normal number of `transforms.normal` lies further out, so wider cuts change nothing."""
+
+_drawn = 0
+"""Elements drawn by NumPy so far: many small parameters are worth loading Numba, too."""
 
 
-def fill(
-    out: Floats, draw: Constant | Normal | TruncatedNormal | Uniform, *, seed: int, name: str, start: int = 0
-) -> None:
+def threads() -> int:
+    """How many threads a large fill takes: the cores of this process, or ``FANIN_THREADS``."""
+    given = os.environ.get("FANIN_THREADS", "")
+    if given.isdigit() and int(given) > 0:
+        return int(given)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def fill(out: Floats, draw: Independent, *, seed: int, name: str, start: int = 0) -> None:
     """Fill a flat float32 array with elements ``start`` to ``start + len(out)`` of a parameter.
 
     Filling in slices gives the same bits as filling at once.
@@ -36,6 +56,9 @@ def fill(
         name: The parameter's name.
         start: The position of ``out[0]`` in the whole parameter.
 
+    Raises:
+        InvalidValueError: If the seed is not a 64-bit number.
+
     Example:
         >>> whole, part = np.empty(9, np.float32), np.empty(4, np.float32)
         >>> fill(whole, Normal(0.0, 1.0), seed=3, name="w")
@@ -43,126 +66,191 @@ def fill(
         >>> bool((whole[5:] == part).all())
         True
     """
-    for low in range(0, len(out), _CHUNK):
-        high = min(low + _CHUNK, len(out))
-        out[low:high] = _elements(draw, seed, name, start + low, start + high)
+    _fill_runs(out[None], np.array([start], np.uint64), draw, check_seed(seed), name)
 
 
-def _elements(
-    draw: Constant | Normal | TruncatedNormal | Uniform, seed: int, name: str, start: int, stop: int
-) -> Floats:
-    match draw:
-        case Constant(value):
-            return np.full(stop - start, value, np.float32)
-        case Uniform():
-            half = np.float32((draw.high - draw.low) / 2)
-            return centred_uniform(words(seed, name, start, stop)) * half + np.float32(draw.mean)
-        case TruncatedNormal(mean, stddev):
-            standard = truncated_normal(words(seed, name, start, stop))
-        case Normal(mean, stddev):
-            even, odd = start - start % 2, stop + stop % 2
-            standard = normal(words(seed, name, even, odd))[start - even : stop - even]
-    return standard * np.float32(stddev) + np.float32(mean)
-
-
-def _matrix(draw: Orthogonal | Eye, rows: int, columns: int, seed: int, name: str, start: int) -> Floats:
-    """One matrix of an orthogonal or identity law; the words from `start` on belong to it."""
-    if isinstance(draw, Eye):
-        return np.eye(rows, columns, dtype=np.float32) * np.float32(draw.gain)
-    long, short = max(rows, columns), min(rows, columns)
-    flat = np.empty(long * short, np.float32)
-    fill(flat, Normal(0.0, 1.0), seed=seed, name=name, start=start)
-    q, r = np.linalg.qr(flat.reshape(long, short).astype(np.float64))
-    # Without this the signs of R's diagonal are LAPACK's choice and Q is not Haar (Mezzadri 2007).
-    q *= np.where(np.diag(r) < 0, -1.0, 1.0)
-    return ((q if rows >= columns else q.T) * draw.gain).astype(np.float32)
-
-
-def _fourier(draw: Fourier, shape: tuple[int, ...]) -> Floats:
-    if len(shape) != 3 or shape[1] != 1:
-        raise InvalidValueError("stft does not fit this shape", given=shape, allowed="(frame, 1, frequencies)")
-    frame, _, frequencies = shape
-    angle = -2 * math.pi * np.outer(np.arange(frame), np.arange(frequencies)) / max(1, 2 * (frequencies - 1))
-    kernel = np.cos(angle) if draw.side == "real" else np.sin(angle)
-    if draw.window is not None:
-        from scipy.signal import get_window  # heavy, and needed for this law alone
-
-        window = get_window(draw.window, frame, draw.periodic)
-        norms = {"density": np.sqrt(np.sum(window**2)), "spectrum": np.sum(np.abs(window)), None: 1.0}
-        kernel = kernel * window[:, None] / norms[draw.scaling]
-    return kernel[:, None, :].astype(np.float32)
-
-
-def _canonical_array(
-    draw: Draw, shape: tuple[int, ...], axes: Sequence[Axis], gates: int, seed: int, name: str
-) -> Floats:
-    """The whole parameter in the canonical layout."""
-    if isinstance(draw, Fourier):
-        return _fourier(draw, shape)
-    if isinstance(draw, Orthogonal | Eye):
-        return _matrices(draw, shape, axes, gates, seed, name)
-    flat = np.empty(math.prod(shape), np.float32)
-    fill(flat, draw, seed=seed, name=name)
-    return flat.reshape(shape)
-
-
-def _matrices(
-    draw: Orthogonal | Eye, shape: tuple[int, ...], axes: Sequence[Axis], gates: int, seed: int, name: str
-) -> Floats:
-    """One matrix (spatial x in, out) for each gate and each index of the batch axes, laid out as the parameter."""
-    if isinstance(draw, Eye) and len(shape) != 2:
-        raise InvalidValueError("identity does not fit this shape", given=shape, allowed="two axes")
-    if len(shape) < 2:
-        raise InvalidValueError("orthogonal does not fit this shape", given=shape, allowed="two axes or more")
-    batch = [position for position, axis in enumerate(axes) if axis == "batch"]
-    rest = [position for position in range(len(shape)) if position not in batch]
-    columns = math.prod(shape[i] for i in rest if axes[i] == "out") // gates
-    rows = math.prod(shape[i] for i in rest if axes[i] != "out")
-    stack = math.prod(shape[i] for i in batch)
-    blocks = [_matrix(draw, rows, columns, seed, name, start=index * rows * columns) for index in range(stack * gates)]
-    joined = np.stack(blocks).reshape(stack, gates, rows, columns).transpose(0, 2, 1, 3)
-    moved = joined.reshape([shape[i] for i in batch] + [shape[i] for i in rest])
-    return np.ascontiguousarray(moved.transpose(np.argsort(batch + rest)))
-
-
-def draw_param(param: ParamInfo, init: Init, seed: int) -> Floats:
-    """The values of a described parameter in its framework's own layout.
+def fill_box(
+    view: Floats,
+    draw: Independent,
+    *,
+    seed: int,
+    name: str,
+    shape: Sequence[int] | None = None,
+    corner: Sequence[int] | None = None,
+) -> None:
+    """Fill a rectangular part of a parameter, whatever its order in memory; a shard draws nothing else.
 
     Args:
-        param: Its named axes give the fans and the canonical layout, its path the stream.
-        init: The initializer.
-        seed: 0 to 2**64 - 1.
-    """
-    order = canonical_order(param.axes)
-    draw = decide(init, fans(param.shape, param.axes, gates=param.gates, groups=param.groups))
-    shape, axes = tuple(param.shape[i] for i in order), tuple(param.axes[i] for i in order)
-    array = _canonical_array(draw, shape, axes, param.gates, seed, param.path)
-    # Not ascontiguousarray, which would give a scalar an axis.
-    return np.asarray(array.transpose(np.argsort(order)), order="C")
-
-
-def sample(init: str | Init, shape: Sequence[int], *, seed: int, name: str = "weight") -> Floats:
-    """Draw a weight of a canonical shape (spatial..., in, out).
-
-    Args:
-        init: An initializer, its name or its text.
-        shape: The sizes of the axes.
-        seed: 0 to 2**64 - 1. The same seed, name and shape give the same bits always and everywhere.
-        name: Another name gives independent numbers under the same seed.
-
-    Returns:
-        A float32 array of this shape.
-
-    Raises:
-        UnknownNameError, InvalidValueError: If the initializer, the shape or the seed cannot be.
+        view: The part, its axes in the canonical order, its memory in any; overwritten.
+        draw: A law with independent elements.
+        seed, name: As in `fill`.
+        shape: The shape of the whole parameter, in the canonical order; that of the part where none is given.
+        corner: Where the part begins in the whole.
 
     Example:
-        >>> sample("glorot_uniform", (3, 2), seed=0).shape
-        (3, 2)
+        >>> whole, part = np.empty((4, 6), np.float32), np.empty((2, 3), np.float32)
+        >>> fill_box(whole, Normal(0.0, 1.0), seed=3, name="w")
+        >>> fill_box(part, Normal(0.0, 1.0), seed=3, name="w", shape=(4, 6), corner=(1, 2))
+        >>> bool((whole[1:3, 2:5] == part).all())
+        True
     """
-    check_seed(seed)
-    sizes = list(shape) if isinstance(shape, Iterable) else []
-    if not isinstance(shape, Iterable) or any(not hasattr(size, "__index__") or size < 1 for size in sizes):
-        raise InvalidValueError("The shape is no shape", given=shape, allowed="whole numbers of 1 or more")
-    shape = tuple(operator.index(size) for size in sizes)
-    return draw_param(ParamInfo(name, shape, "float32", axes_of_shape(shape), "dense"), canonical(init), seed)
+    seed = check_seed(seed)
+    if not view.size:
+        return
+    shape = view.shape if shape is None else tuple(shape)
+    corner = (0,) * view.ndim if corner is None else corner
+    whole = [size == full for size, full in zip(view.shape, shape, strict=True)]
+    # The axes from the last one that is cut on hold consecutive elements.
+    inner = max((axis for axis in range(view.ndim) if not whole[axis]), default=0)
+    if view.flags.c_contiguous:
+        runs = view.reshape(-1, math.prod(view.shape[inner:]))
+        _fill_runs(runs, _starts(view.shape[:inner], shape, corner).reshape(-1), draw, seed, name)
+    elif (
+        view.shape[-1] >= _WORTH_WRITING_ACROSS
+        and all(step > 0 for step in view.strides)
+        and (law := _compiled_law(draw, view.size)) is not None
+    ):
+        _fill_across(view, _starts(view.shape[:-1], shape, corner), law, seed, name)
+    else:
+        buffer = np.empty(view.shape, np.float32)
+        fill_box(buffer, draw, seed=seed, name=name, shape=shape, corner=corner)
+        view[...] = buffer
+
+
+def _starts(outer: Sequence[int], shape: Sequence[int], corner: Sequence[int]) -> NDArray[np.uint64]:
+    """For each index of the outer axes of a part, the position of its first element in the whole parameter."""
+    strides = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    starts = np.array(sum(at * stride for at, stride in zip(corner, strides, strict=True)), np.uint64)
+    for size, stride in zip(outer, strides, strict=False):
+        starts = starts[..., None] + np.arange(size, dtype=np.uint64) * np.uint64(stride)
+    return starts
+
+
+def _fill_runs(out: Floats, starts: NDArray[np.uint64], draw: Independent, seed: int, name: str) -> None:
+    """Fill each row of an array with consecutive elements; the rows begin at `starts`."""
+    if isinstance(draw, Constant):
+        out[...] = draw.value
+    elif (law := _compiled_law(draw, out.size)) is not None:
+        _fill_compiled(out, starts, law, seed, name)
+    else:
+        for row, start in zip(out, starts.tolist(), strict=True):
+            for low in range(0, len(row), _CHUNK):
+                high = min(low + _CHUNK, len(row))
+                row[low:high] = _elements(draw, seed, name, start + low, start + high)
+
+
+def _elements(draw: Independent, seed: int, name: str, start: int, stop: int) -> Floats:
+    match draw:
+        case Uniform():
+            scale, shift = np.float32((draw.high - draw.low) / 2), np.float32(draw.mean)
+            return centred_uniform(words(seed, name, start, stop)) * scale + shift
+        case TruncatedNormal(value, 0) | Constant(value):
+            return np.full(stop - start, value, np.float32)
+        case TruncatedNormal(centre, stddev, -2.0, 2.0):
+            return truncated_normal(words(seed, name, start, stop)) * np.float32(stddev) + np.float32(centre)
+        case TruncatedNormal(centre, stddev, low, high) if _is_uncommon(draw):
+            values = (centre + stddev * cut_normal(words(seed, name, start, stop), low, high)).astype(np.float32)
+            return _inside(values, *draw.support)
+        case TruncatedNormal(mean, stddev) | Normal(mean, stddev):
+            even, odd = start - start % 2, stop + stop % 2
+            standard = normal(words(seed, name, even, odd))[start - even : stop - even]
+            return standard * np.float32(stddev) + np.float32(mean)
+
+
+def _is_uncommon(draw: Independent) -> bool:
+    """Whether it is a cut that needs the general inverse distribution function."""
+    cut = isinstance(draw, TruncatedNormal) and (draw.low, draw.high) != (-2.0, 2.0)
+    return cut and (draw.low > -_REACH or draw.high < _REACH)  # type: ignore[union-attr]
+
+
+def _inside(values: Floats, low: float, high: float) -> Floats:
+    """The values with those that rounding to float32 has moved over a bound moved back by one step."""
+    inward = [np.nextafter(np.float32(low), np.float32(np.inf)), np.nextafter(np.float32(high), np.float32(-np.inf))]
+    lowest = np.float32(low) if float(np.float32(low)) >= low else inward[0]
+    highest = np.float32(high) if float(np.float32(high)) <= high else inward[1]
+    return np.clip(values, lowest, highest)
+
+
+_Law = tuple[int, np.float32, np.float32]
+"""What the compiled fills know of a law: the kind of its standard number, a scale and a shift."""
+
+
+def _compiled_law(draw: Independent, count: int) -> _Law | None:
+    """The law as the compiled fills take it, or None where NumPy is faster or the only way."""
+    global _drawn  # noqa: PLW0603 - what it would cost to load Numba is paid once per process
+    if isinstance(draw, Constant) or _is_uncommon(draw):
+        return None
+    if "fanin.initializers.compiled" not in sys.modules:
+        _drawn += count
+        if _drawn < _WORTH_LOADING or find_spec("numba") is None:
+            return None
+    if count < _WORTH_CALLING:
+        return None
+    from fanin.initializers import compiled
+
+    match draw:
+        case Uniform():
+            return compiled.UNIFORM, np.float32((draw.high - draw.low) / 2), np.float32(draw.mean)
+        case TruncatedNormal(centre, stddev, -2.0, 2.0):
+            return compiled.TRUNCATED, np.float32(stddev), np.float32(centre)
+        case TruncatedNormal(mean, stddev) | Normal(mean, stddev):
+            return compiled.NORMAL, np.float32(stddev), np.float32(mean)
+
+
+def _stream_and_key(seed: int, name: str) -> tuple[np.uint64, ...]:
+    number = stream(name)
+    low, high = number & 0xFFFFFFFF, number >> 32
+    return np.uint64(low), np.uint64(high), np.uint64(seed & 0xFFFFFFFF), np.uint64(seed >> 32)
+
+
+def _fill_compiled(out: Floats, starts: NDArray[np.uint64], law: _Law, seed: int, name: str) -> None:
+    """Cut the work into even pieces for the threads: by rows where there are many, else within each row."""
+    from fanin.initializers import compiled
+
+    count = min(threads(), out.size // _WORTH_A_THREAD)
+    rows, length = out.shape
+    if count <= 1:
+        pieces = [(out, starts)]
+    elif rows >= count:
+        edges = np.linspace(0, rows, count + 1).astype(int)
+        pieces = [(out[low:high], starts[low:high]) for low, high in pairwise(edges)]
+    else:
+        edges = np.linspace(0, length, count + 1).astype(int) // 1024 * 1024
+        edges[-1] = length
+        pieces = [(out[:, low:high], starts + np.uint64(low)) for low, high in pairwise(edges)]
+    keys = _stream_and_key(seed, name)
+    _in_threads([partial(compiled.fill_runs, *piece, law, keys) for piece in pieces])
+
+
+def _fill_across(view: Floats, starts: NDArray[np.uint64], law: _Law, seed: int, name: str) -> None:
+    """Fill an array whose memory is in another order than its elements: along its last axis, many rows at a time."""
+    from fanin.initializers import compiled
+
+    *outer, stride = (step // view.itemsize for step in view.strides)
+    offsets = np.zeros((), np.int64)
+    for size, step in zip(view.shape, outer, strict=False):
+        offsets = offsets[..., None] + np.arange(size, dtype=np.int64) * step
+    order = np.argsort(offsets, axis=None, kind="stable")
+    offsets, starts = offsets.reshape(-1)[order], starts.reshape(-1)[order]
+    length = view.shape[-1]
+    flat = np.lib.stride_tricks.as_strided(view, (int(offsets[-1]) + (length - 1) * stride + 1,), (view.itemsize,))
+    count = max(1, min(threads(), view.size // _WORTH_A_THREAD))
+    edges = np.linspace(0, len(starts), count + 1).astype(int) // 64 * 64
+    edges[-1] = len(starts)
+    keys = _stream_and_key(seed, name)
+    _in_threads(
+        [
+            partial(compiled.fill_columns, flat, starts[low:high], offsets[low:high], length, stride, law, keys)
+            for low, high in pairwise(edges)
+        ]
+    )
+
+
+def _in_threads(calls: Sequence[Callable[[], None]]) -> None:
+    if len(calls) == 1:
+        calls[0]()
+        return
+    # A pool of its own for each call: one that outlives it would not survive a fork.
+    with ThreadPoolExecutor(len(calls)) as pool:
+        for done in [pool.submit(call) for call in calls]:
+            done.result()

@@ -1,36 +1,20 @@
-"""Every initializer in one table: its names, its parameters, its source, and the law that it means.
-
-Adding an initializer is one entry here; the command line, the documentation and the conformance tests find
-it in this table.
-"""
+"""Reading, checking and writing initializers: from any spelling to the one `Init`, and to what it draws."""
 
 import ast
 import math
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from fanin.errors import InvalidValueError, UnknownNameError, unknown_name
 from fanin.initializers.fans import Fans
-from fanin.initializers.laws import (
-    TRUNCATED_STD,
-    Constant,
-    Draw,
-    Eye,
-    Fourier,
-    Normal,
-    Orthogonal,
-    TruncatedNormal,
-    Uniform,
-)
+from fanin.initializers.laws import Draw
+from fanin.initializers.table import INITIALIZERS, Initializer
 from fanin.records import Call, Init, Value
 
 __all__ = [
-    "INITIALIZERS",
-    "Initializer",
-    "Parameter",
     "canonical",
     "decide",
     "deserialize",
@@ -39,192 +23,9 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter's default and what it may be, as a test and as words."""
-
-    default: Value
-    allowed: str
-    accepts: Callable[[Any], bool]
-
-
-@dataclass(frozen=True)
-class Initializer:
-    """One entry of the table.
-
-    Attributes:
-        name: The Keras name in lower case.
-        class_name: The Keras class, used when serialising.
-        summary: One sentence.
-        source: Where the rule comes from.
-        parameters: The parameters by name.
-        law: From the fans and the parameters to what is drawn.
-        aliases: Other names of the same thing.
-    """
-
-    name: str
-    class_name: str
-    summary: str
-    source: str
-    parameters: Mapping[str, Parameter]
-    law: Callable[[Fans, Mapping[str, Any]], Draw]
-    aliases: tuple[str, ...] = ()
-
-
-_LARGEST = 3.4028234663852886e38
-"""The largest float32: weights are drawn in float32."""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST
-
-
-def _number(default: float) -> Parameter:
-    return Parameter(default, "a finite number", _is_number)
-
-
-def _not_negative(default: float) -> Parameter:
-    return Parameter(default, "a number of 0 or more", lambda value: _is_number(value) and value >= 0)
-
-
-def _positive(default: float) -> Parameter:
-    return Parameter(default, "a number above 0", lambda value: _is_number(value) and value > 0)
-
-
-def _one_of(default: Value, *options: Value) -> Parameter:
-    return Parameter(default, ", ".join(map(str, options)), lambda value: value in options)
-
-
-def _is_window(value: Any) -> bool:
-    if not isinstance(value, str):
-        return value is None
-    from scipy.signal import get_window  # heavy, and needed for this law alone
-
-    try:
-        get_window(value, 8)
-    except (ValueError, TypeError):
-        return False
-    return True
-
-
-def _scaling(scale: float, mode: str, distribution: str) -> Callable[[Fans, Mapping[str, Any]], Draw]:
-    """The law of an initializer that is variance_scaling with everything fixed."""
-    return lambda fans, _: _variance_scaling(fans, {"scale": scale, "mode": mode, "distribution": distribution})
-
-
-def _variance_scaling(fans: Fans, params: Mapping[str, Any]) -> Draw:
-    variance = params["scale"] / max(1.0, getattr(fans, params["mode"]))
-    match params["distribution"]:
-        case "uniform":
-            limit = math.sqrt(3 * variance)
-            return Uniform(-limit, limit)
-        case "untruncated_normal":
-            return Normal(0.0, math.sqrt(variance))
-        case _:
-            return TruncatedNormal(0.0, math.sqrt(variance) / TRUNCATED_STD)
-
-
-def _uniform(_: Fans, params: Mapping[str, Any]) -> Draw:
-    if params["minval"] > params["maxval"]:
-        raise InvalidValueError(
-            "The bounds of random_uniform are the wrong way round",
-            given=f"minval={params['minval']}, maxval={params['maxval']}",
-            allowed="minval up to maxval",
-        )
-    return Uniform(params["minval"], params["maxval"])
-
-
-_GLOROT = "Glorot and Bengio, AISTATS 2010"
-_HE = "He et al., ICCV 2015, arXiv:1502.01852"
-_LECUN = "LeCun et al., Efficient BackProp, 1998"
-_KERAS = "Keras 3"
-_MOMENTS = {"mean": _number(0.0), "stddev": _not_negative(0.05)}
-
-_TABLE = (
-    Initializer("zeros", "Zeros", "All weights 0.", _KERAS, {}, lambda *_: Constant(0.0), ("zero",)),
-    Initializer("ones", "Ones", "All weights 1.", _KERAS, {}, lambda *_: Constant(1.0), ("one",)),
-    Initializer(
-        "constant", "Constant", "All weights the same value.", _KERAS, {"value": _number(0.0)},
-        lambda _, p: Constant(p["value"]),
-    ),
-    Initializer(
-        "identity", "Identity", "A diagonal of `gain`; two axes only.", _KERAS, {"gain": _number(1.0)},
-        lambda _, p: Eye(p["gain"]), ("eye",),
-    ),
-    Initializer(
-        "stft", "STFT", "Short-time Fourier transform as a kernel (frame, 1, frequencies).", _KERAS,
-        {
-            "side": _one_of("real", "real", "imag"),
-            "window": Parameter("hann", "a name of scipy.signal.windows, or None", _is_window),
-            "scaling": _one_of("density", "density", "spectrum", None),
-            "periodic": _one_of(False, False, True),
-        },
-        lambda _, p: Fourier(p["side"], p["window"], p["scaling"], p["periodic"]),
-    ),
-    Initializer(
-        "random_normal", "RandomNormal", "Normal, `stddev` a standard deviation whatever the layer.", _KERAS,
-        _MOMENTS, lambda _, p: Normal(p["mean"], p["stddev"]), ("normal",),
-    ),
-    Initializer(
-        "random_uniform", "RandomUniform", "Uniform between two bounds whatever the layer.", _KERAS,
-        {"minval": _number(-0.05), "maxval": _number(0.05)}, _uniform, ("uniform",),
-    ),
-    Initializer(
-        "truncated_normal", "TruncatedNormal",
-        "Normal cut at two `stddev`; the standard deviation that remains is 0.8796 `stddev`.", _KERAS,
-        _MOMENTS, lambda _, p: TruncatedNormal(p["mean"], p["stddev"]),
-    ),
-    Initializer(
-        "variance_scaling", "VarianceScaling", "Variance `scale` / fan.", _KERAS,
-        {
-            "scale": _positive(1.0),
-            "mode": _one_of("fan_in", "fan_in", "fan_out", "fan_avg"),
-            "distribution": _one_of("truncated_normal", "truncated_normal", "untruncated_normal", "uniform"),
-        },
-        _variance_scaling,
-    ),
-    Initializer(
-        "glorot_normal", "GlorotNormal", "Truncated normal, variance 2 / (fan_in + fan_out).", _GLOROT, {},
-        _scaling(1.0, "fan_avg", "truncated_normal"), ("xavier_normal",),
-    ),
-    Initializer(
-        "glorot_uniform", "GlorotUniform", "Uniform, variance 2 / (fan_in + fan_out).", _GLOROT, {},
-        _scaling(1.0, "fan_avg", "uniform"), ("xavier_uniform",),
-    ),
-    Initializer(
-        "he_normal", "HeNormal", "Truncated normal, variance 2 / fan_in.", _HE, {},
-        _scaling(2.0, "fan_in", "truncated_normal"), ("kaiming_normal",),
-    ),
-    Initializer(
-        "he_uniform", "HeUniform", "Uniform, variance 2 / fan_in.", _HE, {},
-        _scaling(2.0, "fan_in", "uniform"), ("kaiming_uniform",),
-    ),
-    Initializer(
-        "lecun_normal", "LecunNormal", "Truncated normal, variance 1 / fan_in.", _LECUN, {},
-        _scaling(1.0, "fan_in", "truncated_normal"),
-    ),
-    Initializer(
-        "lecun_uniform", "LecunUniform", "Uniform, variance 1 / fan_in.", _LECUN, {},
-        _scaling(1.0, "fan_in", "uniform"),
-    ),
-    Initializer(
-        "fan_in_uniform", "FanInUniform",
-        "Uniform within 1 / sqrt(fan_in), variance 1 / (3 fan_in); what PyTorch's Linear and Conv start with.",
-        "torch.nn.Linear.reset_parameters", {}, _scaling(1 / 3, "fan_in", "uniform"),
-    ),
-    Initializer(
-        "orthogonal", "Orthogonal", "Orthonormal rows or columns (Haar), times `gain`.",
-        "Saxe et al., ICLR 2014, arXiv:1312.6120; Mezzadri, Notices AMS 54, 2007", {"gain": _number(1.0)},
-        lambda _, p: Orthogonal(p["gain"]),
-    ),
-)  # fmt: skip
-
-INITIALIZERS: Mapping[str, Initializer] = MappingProxyType({entry.name: entry for entry in _TABLE})
-"""The initializers by their Keras name."""
-
 _NAMES = {
     spelling: entry
-    for entry in _TABLE
+    for entry in INITIALIZERS.values()
     for spelling in (
         entry.name,
         entry.class_name,
@@ -234,6 +35,12 @@ _NAMES = {
     )
 }
 _CALL = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(\(.*\))?\s*", re.DOTALL)
+
+
+def _literal(node: ast.expr) -> Any:
+    """A Python literal; infinity, too, which Python writes as a name."""
+    sign, inner = (-1, node.operand) if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) else (1, node)
+    return sign * math.inf if isinstance(inner, ast.Name) and inner.id == "inf" else ast.literal_eval(node)
 
 
 def parse_call(text: str, kind: str) -> Call:
@@ -254,7 +61,7 @@ def parse_call(text: str, kind: str) -> Call:
         node = ast.parse(f"f{match[2] or '()'}", mode="eval").body
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.args:
             raise ValueError(text)
-        params = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg}
+        params = {keyword.arg: _literal(keyword.value) for keyword in node.keywords if keyword.arg}
         if len(params) < len(node.keywords):  # a name twice, or **
             raise ValueError(text)
     except (ValueError, SyntaxError):
@@ -269,7 +76,7 @@ def parse_call(text: str, kind: str) -> Call:
 
 def _lookup(name: str) -> Initializer:
     if name not in _NAMES:
-        raise unknown_name("initializer", name, {*INITIALIZERS, *(a for e in _TABLE for a in e.aliases)})
+        raise unknown_name("initializer", name, {*INITIALIZERS, *(a for e in INITIALIZERS.values() for a in e.aliases)})
     return _NAMES[name]
 
 
@@ -302,6 +109,7 @@ def canonical(init: str | Init | Mapping[str, Any]) -> Init:
                 raise UnknownNameError(f"{entry.name} takes no parameters", given=f"{key}={value!r}")
             raise unknown_name(f"parameter of {entry.name}", key, entry.parameters)
         parameter = entry.parameters[key]
+        value = value.item() if isinstance(value, np.generic) else value  # noqa: PLW2901 - the same number
         if not parameter.accepts(value):
             raise InvalidValueError(
                 f"The parameter {key} of {entry.name} is out of range",
@@ -336,7 +144,7 @@ def serialize(init: str | Init) -> dict[str, Any]:
     """
     init = canonical(init)
     entry = INITIALIZERS[init.name]
-    defaults = {name: parameter.default for name, parameter in entry.parameters.items()}
+    defaults = {name: parameter.default for name, parameter in entry.parameters.items() if parameter.shared}
     return {"class_name": entry.class_name, "config": {**defaults, **init.params}}
 
 

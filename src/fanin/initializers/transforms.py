@@ -9,7 +9,7 @@ arithmetic.
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["centred_uniform", "normal", "truncated_normal"]
+__all__ = ["centred_uniform", "cut_normal", "normal", "truncated_normal"]
 
 Words = NDArray[np.uint32]
 Floats = NDArray[np.float32]
@@ -42,9 +42,9 @@ CENTRAL = (
     -11.630805015563965,
     16.662160873413086,
 )
-_SQRT_HALF_BITS = np.int32(0x3F3504F3)
-_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
-_ANGLE = np.float32(np.pi * 2.0**-31)
+SQRT_HALF_BITS = np.int32(0x3F3504F3)
+LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+ANGLE = np.float32(np.pi * 2.0**-31)
 """Radians per unit of a 32-bit angle, whose full turn is 2**32."""
 
 
@@ -58,20 +58,20 @@ def _polynomial(coefficients: tuple[float, ...], x: Floats) -> Floats:
 
 def _log(x: Floats) -> Floats:
     """Natural logarithm of positive normal numbers, relative error below 2e-7."""
-    shifted = x.view(np.int32) - _SQRT_HALF_BITS
+    shifted = x.view(np.int32) - SQRT_HALF_BITS
     exponent = (shifted >> 23).astype(np.float32)
-    mantissa: Floats = ((shifted & np.int32(0x7FFFFF)) + _SQRT_HALF_BITS).view(np.float32)
+    mantissa: Floats = ((shifted & np.int32(0x7FFFFF)) + SQRT_HALF_BITS).view(np.float32)
     f = mantissa - np.float32(1)
     square = f * f
-    tail = (square * f) * _polynomial(LOG, f) + exponent * _LN2_LOW
-    result: Floats = (f + (tail - np.float32(0.5) * square)) + exponent * _LN2_HIGH
+    tail = (square * f) * _polynomial(LOG, f) + exponent * LN2_LOW
+    result: Floats = (f + (tail - np.float32(0.5) * square)) + exponent * LN2_HIGH
     return result
 
 
 def _cos_sin(angle: Words) -> tuple[Floats, Floats]:
     """Cosine and sine of a 32-bit angle; the quadrant is taken off in integers, so nothing is lost."""
     quadrant = (angle + np.uint32(2**29)) >> np.uint32(30)
-    t = (angle - (quadrant << np.uint32(30))).view(np.int32).astype(np.float32) * _ANGLE
+    t = (angle - (quadrant << np.uint32(30))).view(np.int32).astype(np.float32) * ANGLE
     square = t * t
     sine = t + (t * square) * _polynomial(SIN, square)
     cosine = (np.float32(1) - np.float32(0.5) * square) + (square * square) * _polynomial(COS, square)
@@ -109,3 +109,18 @@ def truncated_normal(word: Words) -> Floats:
     s = centred_uniform(word)
     t = np.sqrt(np.float32(1.1) - s * s) - np.float32(0.6825)
     return s * _polynomial(CENTRAL, t)
+
+
+def cut_normal(word: Words, low: float, high: float) -> NDArray[np.float64]:
+    """Standard normal numbers cut to any interval by the inverse distribution function, in float64.
+
+    An interval above zero is drawn below it and mirrored, where the distribution function keeps its digits.
+    """
+    from scipy.special import ndtr, ndtri  # heavy, and needed for uncommon bounds alone
+
+    mirrored = low + high > 0
+    if mirrored:
+        low, high = -high, -low
+    below, above = ndtr(low), ndtr(high)
+    z: NDArray[np.float64] = ndtri(below + (word.astype(np.float64) + 0.5) * 2.0**-32 * (above - below))
+    return -z if mirrored else z
