@@ -1,4 +1,136 @@
-"""fanin for Keras 3: describe, write and probe models (`adapter`), train many runs at once (`trainer`).
+"""fanin for Keras 3: `keras.initializers` drawn by fanin (here), and models described, written, probed and trained.
 
-The trainer works on Keras's JAX backend. Importing this package imports nothing of Keras; its modules do.
+Replace ``from keras import initializers`` by ``import fanin.keras as initializers``. The trainer works on
+Keras's JAX backend, the initializers on every one. Importing this package imports nothing of Keras, so that
+the backend can still be chosen; its names load Keras when they are first used.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fanin.keras.initializers import (
+        STFT,
+        Constant,
+        DeltaOrthogonal,
+        Dirac,
+        FanInUniform,
+        GlorotNormal,
+        GlorotUniform,
+        Hadamard,
+        HeNormal,
+        HeUniform,
+        Identity,
+        IdentityInitializer,
+        Initializer,
+        LecunNormal,
+        LecunUniform,
+        Mirrored,
+        Ones,
+        Orthogonal,
+        OrthogonalInitializer,
+        RandomNormal,
+        RandomUniform,
+        ScaledOrthogonal,
+        Sinusoidal,
+        Sparse,
+        STFTInitializer,
+        TruncatedNormal,
+        VarianceScaling,
+        Zeros,
+        constant,
+        delta_orthogonal,
+        deserialize,
+        dirac,
+        fan_in_uniform,
+        get,
+        glorot_normal,
+        glorot_uniform,
+        hadamard,
+        he_normal,
+        he_uniform,
+        identity,
+        lecun_normal,
+        lecun_uniform,
+        mirrored,
+        ones,
+        orthogonal,
+        random_normal,
+        random_uniform,
+        scaled_orthogonal,
+        serialize,
+        sinusoidal,
+        sparse,
+        stft,
+        truncated_normal,
+        variance_scaling,
+        zeros,
+    )
+
+__all__ = [
+    "STFT",
+    "Constant",
+    "DeltaOrthogonal",
+    "Dirac",
+    "FanInUniform",
+    "GlorotNormal",
+    "GlorotUniform",
+    "Hadamard",
+    "HeNormal",
+    "HeUniform",
+    "Identity",
+    "IdentityInitializer",
+    "Initializer",
+    "LecunNormal",
+    "LecunUniform",
+    "Mirrored",
+    "Ones",
+    "Orthogonal",
+    "OrthogonalInitializer",
+    "RandomNormal",
+    "RandomUniform",
+    "STFTInitializer",
+    "ScaledOrthogonal",
+    "Sinusoidal",
+    "Sparse",
+    "TruncatedNormal",
+    "VarianceScaling",
+    "Zeros",
+    "constant",
+    "delta_orthogonal",
+    "deserialize",
+    "dirac",
+    "fan_in_uniform",
+    "get",
+    "glorot_normal",
+    "glorot_uniform",
+    "hadamard",
+    "he_normal",
+    "he_uniform",
+    "identity",
+    "lecun_normal",
+    "lecun_uniform",
+    "mirrored",
+    "ones",
+    "orthogonal",
+    "random_normal",
+    "random_uniform",
+    "scaled_orthogonal",
+    "serialize",
+    "sinusoidal",
+    "sparse",
+    "stft",
+    "truncated_normal",
+    "variance_scaling",
+    "zeros",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("fanin.keras.initializers"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
