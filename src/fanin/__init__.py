@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FaninError", "Init", "__version__", "canonical", "compare", "make_task", "sample"]
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Init": "fanin.records",
