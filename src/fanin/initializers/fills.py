@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from importlib.util import find_spec
 from itertools import pairwise
 
@@ -28,7 +28,7 @@ _WORTH_LOADING = 1 << 24
 """Elements for which NumPy takes about as long as loading Numba does."""
 _WORTH_CALLING = 1 << 10
 _WORTH_WRITING_ACROSS = 16
-_WORTH_A_THREAD = 1 << 18
+_WORTH_A_THREAD = 1 << 16
 _REACH = 6.77
 """No normal number of `transforms.normal` lies further out, so wider cuts change nothing."""
 
@@ -247,10 +247,18 @@ def _fill_across(view: Floats, starts: NDArray[np.uint64], law: _Law, seed: int,
 
 
 def _in_threads(calls: Sequence[Callable[[], None]]) -> None:
-    if len(calls) == 1:
-        calls[0]()
-        return
-    # A pool of its own for each call: one that outlives it would not survive a fork.
-    with ThreadPoolExecutor(len(calls)) as pool:
-        for done in [pool.submit(call) for call in calls]:
-            done.result()
+    """Make all calls at once: the last one here, the others in threads that are kept for the next time."""
+    *others, mine = calls
+    waiting = [_pool().submit(call) for call in others]
+    mine()
+    for done in waiting:
+        done.result()
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, threads() - 1), thread_name_prefix="fanin-fill")
+
+
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork: the child starts its own
+    os.register_at_fork(after_in_child=_pool.cache_clear)
