@@ -292,3 +292,54 @@ def test_as_a_process(toy, tmp_path):
     assert len(json.loads(done.stdout)["runs"]) == 4
     assert "training" in done.stderr
     assert "Warning" not in done.stderr
+
+
+def test_theory_prints_a_card(fanin):
+    code, out, err = fanin("theory", "gelu")
+    assert (code, err) == (0, "")
+    for words in ("1.5335304", "half-stable", "3.5615528", "unstable", "second-moment gain", "variances"):
+        assert words in out
+
+
+def test_theory_as_json_with_its_picture(fanin, tmp_path):
+    code, out, _ = fanin("theory", "tanh", "--json", "--phase-diagram", "tanh.png")
+    assert code == 0
+    record = json.loads(out)
+    assert record["gains"]["pytorch"] == 5 / 3
+    assert record["universality"]["kind"] == "K*=0"
+    assert len(record["phase_diagram"]["chi"]) == len(record["phase_diagram"]["sigma_b2"]) == 61
+    assert (tmp_path / "tanh.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_theory_of_a_function_of_ones_own(fanin, tmp_path):
+    (tmp_path / "mine.py").write_text("def phi(z):\n    return 2.0 * (z > 0) - 1\n")
+    code, out, _ = fanin("theory", "mine.py:phi")
+    assert code == 0
+    assert "gradients do not exist: the function jumps" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["relo"], "Did you mean relu"),
+        (["missing.py:phi"], "missing.py"),
+        (["bad.py:phi"], "not finite"),
+        (["bad.py:scalar"], "NumPy array"),
+        (["bad.py:nothing"], "nothing"),
+        (["relu", "--phase-diagram", "picture.gif"], ".png"),
+        (["relu", "--phase-diagram", "no/such/folder.png"], "folder"),
+    ],
+)
+def test_theory_refuses_in_one_message(fanin, tmp_path, arguments, words):
+    (tmp_path / "bad.py").write_text(
+        "import math\nimport numpy as np\ndef phi(z):\n    return np.log(z)\ndef scalar(z):\n    return math.tanh(z)\n"
+    )
+    code, out, err = fanin("theory", *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.startswith("Error: ")
+    assert words in err
+    assert "Traceback" not in err
+    assert made(tmp_path) in (["bad.py"], ["__pycache__", "bad.py"]) or all(
+        "pyc" in f or f == "bad.py" for f in made(tmp_path)
+    )

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from fanin.experiments.executor import Estimate, Progress
     from fanin.experiments.results import Results
     from fanin.experiments.spec import Experiment
+    from fanin.theory.card import Card
+    from fanin.theory.diagram import PhaseDiagram
 
-__all__ = ["compare", "estimate", "run_experiment", "sample"]
+__all__ = ["compare", "estimate", "run_experiment", "sample", "theory"]
 
 
 def compare(
@@ -104,6 +106,30 @@ def estimate(
         executor = Executor(experiment, opened, progress or Quiet())
         executor.prepare()
         return executor.estimate()
+
+
+def theory(activation: str, *, with_diagram: bool = False) -> "tuple[Card, PhaseDiagram | None]":
+    """The card of an activation, and its phase diagram where that is wanted.
+
+    Args:
+        activation: A name, or ``file.py:function`` for a function of NumPy arrays.
+        with_diagram: Whether to compute the diagram, too.
+
+    Raises:
+        UnknownNameError, InvalidValueError: If there is no such activation, or it cannot be integrated.
+    """
+    from fanin.activations import activation as entry_of
+    from fanin.theory.card import card
+    from fanin.theory.diagram import phase_diagram
+
+    if ":" in activation:
+        from fanin.experiments.sources import load_function
+
+        function, _ = load_function(activation, "activation")
+        entry = entry_of(function)
+    else:
+        entry = entry_of(activation)
+    return card(entry), phase_diagram(entry) if with_diagram else None
 
 
 def _versions() -> dict[str, str]:

@@ -215,6 +215,50 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+@app.command()
+def theory(
+    activation: Annotated[str, typer.Argument(help="A name, such as gelu, or file.py:function on NumPy arrays.")],
+    phase_diagram: Annotated[
+        Path | None, typer.Option(help="Picture of order and chaos to write as well (.png, .pdf, .svg).")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
+) -> None:
+    """Say what an activation needs: gains, edge of chaos, what the usual initializers do to a deep network.
+
+    Examples:
+
+      fanin theory gelu
+
+      fanin theory tanh --phase-diagram tanh.png
+    """
+    from fanin import api
+
+    if phase_diagram is not None:
+        from fanin.report.figure import check_format
+
+        _must_be_writable([phase_diagram])
+        check_format(phase_diagram)
+    card, diagram = api.theory(activation, with_diagram=phase_diagram is not None)
+    if phase_diagram is not None and diagram is not None:
+        from fanin.files import write_whole
+        from fanin.report.figure import diagram_bytes
+
+        write_whole(phase_diagram, diagram_bytes(diagram, phase_diagram.suffix[1:]))
+    if as_json:
+        _out(json.dumps(card.to_dict() | ({"phase_diagram": diagram.to_dict()} if diagram else {}), allow_nan=False))
+        return
+    from fanin.report.theory import lines, tables
+
+    console = _console()
+    for table in tables(card):
+        console.print(table)
+        console.print()
+    for line in lines(card):
+        console.print(line, markup=False, soft_wrap=True)
+    if phase_diagram is not None:
+        console.print(f"\nPhase diagram: {phase_diagram}", markup=False)
+
+
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"

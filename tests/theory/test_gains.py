@@ -1,4 +1,4 @@
-"""Gains against 25-digit quadrature, closed forms and published numbers; functions of one's own; what has none."""
+"""Gains of each convention: quadrature in 25 digits, closed forms, published numbers, functions of one's own."""
 
 import math
 import subprocess
@@ -12,8 +12,11 @@ import pytest
 from fanin.activations import ACTIVATIONS, activation, leaky_relu
 from fanin.errors import InvalidValueError, UnknownNameError
 from fanin.theory import gain
+from fanin.theory.gains import KINDS
 
-second_moment = run_path(str(Path(__file__).parents[1] / "oracles" / "activations.py"))["second_moment"]
+ORACLES = Path(__file__).parents[1] / "oracles"
+second_moment = run_path(str(ORACLES / "activations.py"))["second_moment"]
+theory_moments = run_path(str(ORACLES / "theory.py"))["moments"]
 PRECISE = 1e-9
 # research/theory.md, ten digits.
 PUBLISHED = {
@@ -97,19 +100,114 @@ def test_functions_that_grow_and_jump():
     assert gain(lambda z: 1e-30 * np.asarray(z)) == pytest.approx(1e30, rel=PRECISE)
 
 
-@pytest.mark.parametrize(
-    "function", [lambda z: 0 * z, lambda z: z * np.nan, lambda z: np.where(np.asarray(z) > 2, np.inf, z)]
-)
-def test_what_has_no_gain(function):
-    with pytest.raises(InvalidValueError, match="The activation has no gain") as error:
+# The other conventions ---------------------------------------------------------------------------------------
+
+CENTRED = {  # 1 / std phi(z): research/theory.md, ten digits
+    "tanh": 1.5925374197,
+    "relu": 1.7128585505,
+    "gelu": 1.7009262434,
+    "silu": 1.7871872221,
+    "elu": 1.2708434179,
+    "sigmoid": 4.8013133720,
+}
+PYTORCH = {"linear": 1, "sigmoid": 1, "tanh": 5 / 3, "relu": 2**0.5, "selu": 0.75, "leaky_relu": (2 / 1.0001) ** 0.5}
+BACKWARD = {
+    "linear": 1.0,
+    "relu": 2**0.5,
+    "leaky_relu": (2 / 1.0001) ** 0.5,
+    "sin": ((1 + math.exp(-2)) / 2) ** -0.5,
+    "erf": (4 / math.pi / 5**0.5) ** -0.5,
+    "hard_tanh": (2 * CDF - 1) ** -0.5,
+}
+EDGE = {"linear": 1.0, "relu": 2**0.5, "leaky_relu": (2 / 1.0001) ** 0.5, "tanh": 1.0, "erf": (math.pi / 4) ** 0.5,
+        "gelu": 1.98305826**0.5, "silu": 1.98800468**0.5, "relu6": 2**0.5, "elu": 1.0}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CENTRED)
+def test_centred(name):
+    assert gain(name, kind="centred") == pytest.approx(CENTRED[name], abs=5.1e-11)
+
+
+@pytest.mark.parametrize("name", PYTORCH)
+def test_pytorch(name):
+    assert gain(name, kind="pytorch") == pytest.approx(PYTORCH[name], rel=1e-15)
+
+
+def test_pytorch_itself():
+    torch = pytest.importorskip("torch")
+    for name in ("linear", "sigmoid", "tanh", "relu", "selu", "leaky_relu"):
+        assert gain(name, kind="pytorch") == pytest.approx(torch.nn.init.calculate_gain(name), rel=1e-15)
+
+
+@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - set(PYTORCH)))
+def test_pytorch_has_no_other(name):
+    with pytest.raises(InvalidValueError, match="PyTorch has no gain") as error:
+        gain(name, kind="pytorch")
+    assert error.value.given == name
+    assert "leaky_relu" in error.value.allowed
+
+
+@pytest.mark.parametrize("name", BACKWARD)
+def test_backward(name):
+    assert gain(name, kind="backward") == pytest.approx(BACKWARD[name], rel=PRECISE)
+
+
+@pytest.mark.parametrize("name", sorted(set(ACTIVATIONS) - {"step", "sign"}))
+def test_backward_and_centred_against_quadrature(name):
+    true = theory_moments(name, 1.0)
+    assert gain(name, kind="backward") == pytest.approx(float(true["slope_second"] ** -0.5), rel=PRECISE)
+    spread = true["second"] - true["mean"] ** 2
+    assert gain(name, kind="centred") == pytest.approx(float(spread**-0.5), rel=PRECISE)
+
+
+@pytest.mark.parametrize("name", EDGE)
+def test_edge_of_chaos(name):
+    """Known, or from variances that were published to 5e-9."""
+    assert gain(name, kind="edge_of_chaos") == pytest.approx(EDGE[name], rel=2e-9)
+
+
+@pytest.mark.parametrize("name", ["step", "sign"])
+def test_jumps_let_no_gradient_through(name):
+    for kind in ("backward", "edge_of_chaos"):
+        with pytest.raises(InvalidValueError, match="has no"):
+            gain(name, kind=kind)
+
+
+def test_a_constant_has_no_centred_gain():
+    with pytest.raises(InvalidValueError, match="no gain of this kind"):
+        gain(lambda z: 0 * z + 1, kind="backward")
+
+
+def test_every_convention_is_named():
+    assert set(KINDS) == {"second_moment", "centred", "backward", "edge_of_chaos", "pytorch"}
+    assert all(KINDS.values())
+    for kind in ("secondmoment", "", None, 3):
+        with pytest.raises(UnknownNameError, match="no such kind of gain") as error:
+            gain("relu", kind=kind)
+        assert "edge_of_chaos" in error.value.allowed
+
+
+# What has none -----------------------------------------------------------------------------------------------
+
+
+def test_zero_has_no_gain():
+    for kind in ("second_moment", "centred", "backward"):
+        with pytest.raises(InvalidValueError, match="The activation has no gain of this kind") as error:
+            gain(lambda z: 0 * z, kind=kind)
+        assert error.value.given.startswith("<lambda>, ")
+        assert error.value.allowed == "a function with a finite mean square above 0"
+
+
+@pytest.mark.parametrize("function", [lambda z: z * np.nan, lambda z: np.where(np.asarray(z) > 2, np.inf, z)])
+def test_what_is_not_finite_has_no_gain(function):
+    with pytest.raises(InvalidValueError, match="is not finite") as error:
         gain(function)
-    assert error.value.given.startswith("<lambda>, ")
-    assert error.value.allowed == "a function with a finite mean square above 0"
+    assert error.value.given.startswith("<lambda>(")
 
 
 def test_a_function_with_an_infinite_mean_square_has_no_gain():
     # phi(z)^2 times the density is constant: its integral has no end.
-    with pytest.raises(InvalidValueError, match="no gain"):
+    with pytest.raises(InvalidValueError, match="no mean square"):
         gain(lambda z: np.exp(np.asarray(z) ** 2 / 4))
 
 

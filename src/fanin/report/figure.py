@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["check_format", "draw", "figure", "figure_bytes"]
+    from fanin.theory.diagram import PhaseDiagram
+
+__all__ = ["check_format", "diagram_bytes", "draw", "figure", "figure_bytes"]
 
 FORMATS = ("pdf", "png", "svg")
 _OUTCOMES = {"trained": "#009E73", "stuck": "#E69F00", "diverged": "#D55E00"}
@@ -213,4 +215,14 @@ def figure_bytes(results: Results, kind: str) -> bytes:
     """The figure as a file's content, ``png``, ``pdf`` or ``svg``."""
     stream = io.BytesIO()
     figure(results).savefig(stream, format=kind, dpi=150)
+    return stream.getvalue()
+
+
+def diagram_bytes(diagram: "PhaseDiagram", kind: str) -> bytes:
+    """A phase diagram as a file's content, ``png``, ``pdf`` or ``svg``."""
+    from matplotlib.figure import Figure
+
+    made, stream = Figure(figsize=(7.2, 5.0), layout="constrained"), io.BytesIO()
+    diagram.plot(made.subplots())
+    made.savefig(stream, format=kind, dpi=150)
     return stream.getvalue()
