@@ -137,7 +137,7 @@ def test_a_mistake_leaves_tensor_and_generator_as_they_were(case):
     bits = bits.to(torch.int32)
     tensor = bits.clone().view(torch.float32)  # any bits, so some are not numbers
     state = torch.get_rng_state()
-    with pytest.raises((FaninError, TypeError, AttributeError, ValueError, ArithmeticError)):
+    with pytest.raises(FaninError):
         getattr(ours, function)(tensor, *positional, **keywords)
     assert torch.equal(tensor.view(torch.int32), bits)
     assert torch.equal(torch.get_rng_state(), state)
@@ -179,14 +179,14 @@ def test_a_misspelt_keyword_is_refused(function):
     """Ignored, `sed=0` would give other weights each time, and `std=` of a law without one another law."""
     tensor = torch.full((6, 4, 3) if function == "dirac_" else (6, 4), 7.0)
     for wrong in ({"sed": 0}, {"standard_deviation": 3.0}):
-        with pytest.raises((TypeError, FaninError)):
+        with pytest.raises(FaninError):
             getattr(ours, function)(tensor, *NEEDED.get(function, ()), **wrong)
     assert (tensor == 7).all()
 
 
-def test_a_sparse_tensor_is_refused_or_left_alone():
+def test_a_sparse_tensor_is_refused():
     tensor = torch.eye(3).to_sparse()
-    with pytest.raises((FaninError, RuntimeError, NotImplementedError)):
+    with pytest.raises(FaninError, match="layout"):
         ours.normal_(tensor)
     assert torch.equal(tensor.to_dense(), torch.eye(3))
 
