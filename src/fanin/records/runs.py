@@ -1,8 +1,4 @@
-"""The plain types that travel between the parts of fanin.
-
-Frozen, hashable where they hold no arrays, and written to JSON and back without loss. Nothing else
-crosses a layer except arrays and the user's own model.
-"""
+"""What determines a training run, and what it did."""
 
 import hashlib
 import json
@@ -11,144 +7,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from fanin.records.calls import Call
+from fanin.records.models import Signals
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = [
-    "Axis",
-    "Call",
-    "Init",
-    "ModelInfo",
-    "ModelSpec",
-    "ParamInfo",
-    "Plan",
-    "PlanEntry",
-    "Program",
-    "Run",
-    "RunResult",
-    "Settings",
-    "Signals",
-    "Task",
-]
-
-Value = bool | int | float | str | None
-Axis = Literal["spatial", "batch", "in", "out"]
-"""What an axis of a weight means; `batch` is a stack of independent weights (depthwise channels, experts)."""
-
-
-@dataclass(frozen=True, init=False)
-class Call:
-    """A name with keyword parameters, such as ``sgd(learning_rate=0.1, momentum=0.9)``.
-
-    Prints as the text that a command line takes. Two calls are equal when names and parameters are.
-
-    Example:
-        >>> Call("sgd", momentum=0.9)
-        Call('sgd(momentum=0.9)')
-    """
-
-    name: str
-    items: tuple[tuple[str, Value], ...]
-
-    def __init__(self, name: str, /, **params: Value):
-        object.__setattr__(self, "name", name)
-        object.__setattr__(self, "items", tuple(sorted(params.items())))
-
-    @property
-    def params(self) -> dict[str, Value]:
-        """The parameters by name."""
-        return dict(self.items)
-
-    def __str__(self) -> str:
-        if not self.items:
-            return self.name
-        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.items)})"
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self)!r})"
-
-
-class Init(Call):
-    """An initializer: the name of a law and its parameters, without an array and without a seed.
-
-    Example:
-        >>> print(Init("random_normal", stddev=0.01))
-        random_normal(stddev=0.01)
-    """
-
-
-@dataclass(frozen=True)
-class ParamInfo:
-    """One parameter of a model, read so that nobody else has to know the framework's layout.
-
-    Attributes:
-        path: The parameter's unique name in its model; also the name of its random stream.
-        shape: The shape in the framework's own layout.
-        axes: What each axis of `shape` means; empty for a parameter that is no weight (bias, scale, state).
-        role: ``dense``, ``conv``, ``depthwise``, ``transposed_conv``, ``embedding``, ``recurrent``,
-            ``attention``, ``bias``, ``norm`` or ``unknown``.
-        gates: How many independent blocks lie side by side in the `out` axes, read as one (4 in an LSTM).
-        groups: How many groups a convolution's `out` axis is divided into.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    axes: tuple[Axis, ...]
-    role: str
-    gates: int = 1
-    groups: int = 1
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """The parameters of a model, in the model's order, and the framework that holds it."""
-
-    framework: str
-    params: tuple[ParamInfo, ...]
-
-
-@dataclass(frozen=True)
-class PlanEntry:
-    """What one parameter gets (`init`, or None for "left as the model made it") and why."""
-
-    param: ParamInfo
-    init: Init | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A decision for every parameter of a model."""
-
-    entries: tuple[PlanEntry, ...]
-
-    @property
-    def chosen(self) -> tuple[PlanEntry, ...]:
-        """The entries that name an initializer."""
-        return tuple(entry for entry in self.entries if entry.init is not None)
-
-    def __str__(self) -> str:
-        width = max((len(entry.param.path) for entry in self.entries), default=0)
-        return "\n".join(
-            f"{entry.param.path:{width}}  {entry.init or 'left alone'!s:24}  {entry.reason}" for entry in self.entries
-        )
-
-
-@dataclass(frozen=True)
-class Signals:
-    """What a batch does to a network, layer by layer in the model's order.
-
-    Attributes:
-        layers: The layers' names.
-        signal_rms: Root mean square of each layer's pre-activation.
-        gradient_rms: Root mean square of the loss's gradient with respect to that pre-activation.
-    """
-
-    layers: tuple[str, ...]
-    signal_rms: tuple[float, ...]
-    gradient_rms: tuple[float, ...]
+__all__ = ["ModelSpec", "Program", "Run", "RunResult", "Settings", "Task", "to_plain"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,31 @@
+"""The plain types that travel between the parts of fanin.
+
+Frozen, hashable where they hold no arrays, and written to JSON and back without loss. Nothing else
+crosses a layer except arrays and the user's own model.
+"""
+
+from fanin.records.calls import Call, Init, Value
+from fanin.records.models import OPS, Axis, ModelInfo, Op, ParamInfo, Signals
+from fanin.records.plans import Plan, PlanEntry
+from fanin.records.runs import ModelSpec, Program, Run, RunResult, Settings, Task, to_plain
+
+__all__ = [
+    "OPS",
+    "Axis",
+    "Call",
+    "Init",
+    "ModelInfo",
+    "ModelSpec",
+    "Op",
+    "ParamInfo",
+    "Plan",
+    "PlanEntry",
+    "Program",
+    "Run",
+    "RunResult",
+    "Settings",
+    "Signals",
+    "Task",
+    "Value",
+    "to_plain",
+]
