@@ -17,6 +17,7 @@ LAYERS = (
     ("initializers",),
     ("recipes",),
     ("jax", "keras", "torch"),
+    ("frameworks",),
     ("experiments",),
     ("report",),
     ("api",),

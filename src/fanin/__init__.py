@@ -1,7 +1,8 @@
 """fanin: start every neural network well, and prove it.
 
-``fanin.sample`` draws initial weights; ``fanin.compare`` trains one network under many initializers and says
-which is better, by how much and how surely. Importing fanin loads no framework.
+``fanin.sample`` draws initial weights; ``fanin.plan`` and ``fanin.init`` decide and write those of a whole model,
+``fanin.audit`` says which laws its weights follow; ``fanin.compare`` trains one network under many initializers and
+says which is better, by how much and how surely. Importing fanin loads no framework.
 """
 
 from importlib import import_module
@@ -10,20 +11,38 @@ from typing import TYPE_CHECKING, Any
 from fanin.errors import FaninError
 
 if TYPE_CHECKING:
-    from fanin.api import compare, sample
+    from fanin.api import audit, compare, describe, init, plan, sample
     from fanin.experiments.tasks import make_task
     from fanin.initializers.specs import canonical
-    from fanin.records import Init
+    from fanin.records import Init, Plan
 
-__all__ = ["FaninError", "Init", "__version__", "canonical", "compare", "make_task", "sample"]
+__all__ = [
+    "FaninError",
+    "Init",
+    "Plan",
+    "__version__",
+    "audit",
+    "canonical",
+    "compare",
+    "describe",
+    "init",
+    "make_task",
+    "plan",
+    "sample",
+]
 
 __version__ = "0.2.0"
 
 _HOME = {
     "Init": "fanin.records",
+    "Plan": "fanin.records",
+    "audit": "fanin.api",
     "canonical": "fanin.initializers.specs",
     "compare": "fanin.api",
+    "describe": "fanin.api",
+    "init": "fanin.api",
     "make_task": "fanin.experiments.tasks",
+    "plan": "fanin.api",
     "sample": "fanin.api",
 }
 """Where each public name lives; loaded when it is first asked for, so that importing fanin costs little."""

@@ -1,20 +1,27 @@
 """The verbs of fanin as Python functions; each only puts the parts together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
+from fanin.errors import InvalidValueError, ModelError
 from fanin.initializers.draws import sample
-from fanin.records import Init, ModelSpec, Task
+from fanin.records import Init, ModelInfo, ModelSpec, Plan, PlanEntry, Task
 
 if TYPE_CHECKING:
     from fanin.experiments.executor import Estimate, Progress
     from fanin.experiments.results import Results
     from fanin.experiments.spec import Experiment
+    from fanin.recipes.audit import Audit
     from fanin.theory.card import Card
     from fanin.theory.diagram import PhaseDiagram
 
-__all__ = ["compare", "estimate", "run_experiment", "sample", "theory"]
+__all__ = ["audit", "compare", "describe", "estimate", "init", "plan", "run_experiment", "sample", "theory"]
+
+Patterns = str | Iterable[str]
 
 
 def compare(
@@ -106,6 +113,203 @@ def estimate(
         executor = Executor(experiment, opened, progress or Quiet())
         executor.prepare()
         return executor.estimate()
+
+
+def describe(model: Any, example: Any = None) -> ModelInfo:
+    """Read a model: its parameters, what they mean and what the model computes from them.
+
+    Args:
+        model: A `torch.nn.Module`, a Keras model, a Flax nnx module or a bound linen module. It is not changed.
+        example: An input to run it on: an array, a tuple of positional or a mapping of named arguments. Only
+            shapes and types matter. Where none is given one is made up, and the notes say so.
+
+    Raises:
+        ModelError: If it is no model, is not built, or cannot be run on the example.
+    """
+    from fanin.frameworks import adapter_of
+
+    adapter = adapter_of(model)
+    found: ModelInfo = adapter.describe(model, example)
+    if example is not None or found.ops:
+        return found
+    for made_up, words in adapter.examples(model):
+        try:
+            seen: ModelInfo = adapter.describe(model, made_up)
+        except ModelError:
+            continue
+        return replace(seen, notes=(*seen.notes, f"Read on a made-up input, {words}; example= takes yours."))
+    return found
+
+
+def plan(
+    model: Any,
+    recipe: str | Init = "auto",
+    *,
+    example: Any = None,
+    rules: Mapping[str, str | Init] | None = None,
+    only: Patterns = (),
+    except_: Patterns = (),
+    seed: int = 0,
+) -> Plan:
+    """Decide how to initialise a model, parameter by parameter and with reasons; nothing is changed.
+
+    Args:
+        model, example: As in `describe`.
+        recipe: ``auto``, another recipe (``fanin list`` names them), or one initializer for all weights.
+        rules: Initializers by pattern of paths (``*`` for anything), or ``keep``; they override the recipe.
+        only: Patterns of the paths that may be touched; all where nothing is said.
+        except_: Patterns of the paths that may not.
+        seed: 0 to 2**64 - 1.
+
+    Returns:
+        The plan: print it, compare it with ``diff``, give it to `init`.
+
+    Raises:
+        FaninError: If something given cannot be, or the recipe does not fit the model.
+    """
+    from fanin.initializers.streams import check_seed
+    from fanin.recipes import decided
+
+    return decided(describe(model, example), recipe, rules=rules, only=only, except_=except_, seed=check_seed(seed))
+
+
+def init(
+    model: Any,
+    recipe: str | Init | Plan = "auto",
+    *,
+    example: Any = None,
+    calibrate: Any = None,
+    targets: Any = None,
+    loss: Callable[[Any, Any], Any] | None = None,
+    rules: Mapping[str, str | Init] | None = None,
+    only: Patterns = (),
+    except_: Patterns = (),
+    seed: int = 0,
+    quiet: bool = False,
+) -> Plan:
+    """Give a model the initial weights that its architecture calls for.
+
+    Everything is decided and checked before the first weight is written; if something fails later, the model
+    gets its old weights back. Parameters that the plan does not name keep their values.
+
+    Args:
+        model: Changed in place. A PyTorch model on the meta device is materialised on the CPU first.
+        recipe: As in `plan`, or a finished plan; then the arguments from `rules` to `seed` are not allowed.
+        example: As in `describe`.
+        calibrate: A batch of real inputs: weights are then rescaled, in executed order, until the outputs on it
+            have the sizes that the plan is meant to give.
+        targets: The targets of that batch, for the recipes that look at a loss (``metainit``, ``gradinit``).
+        loss: From targets and outputs to a number, for the same; cross-entropy or squared error by default.
+        rules, only, except_, seed: As in `plan`.
+        quiet: Print nothing about what was done and what was left alone.
+
+    Returns:
+        The plan as it was carried out: `init` with it again gives the same weights.
+
+    Raises:
+        FaninError: If something given cannot be; the model is as it was.
+    """
+    from fanin.frameworks import adapter_of
+
+    adapter = adapter_of(model)
+    if isinstance(recipe, Plan):
+        if rules or only or except_ or seed:
+            raise InvalidValueError(
+                "A finished plan is not decided again", given="a plan with rules=, only=, except_= or seed=",
+                hint="Give these to fanin.plan.",
+            )  # fmt: skip
+        decided, tuning = recipe, ""
+    else:
+        from fanin.recipes import RECIPES
+
+        tuning = RECIPES[recipe].tuning if isinstance(recipe, str) and recipe in RECIPES else ""
+        batch = calibrate if example is None else example
+        decided = plan(model, recipe, example=batch, rules=rules, only=only, except_=except_, seed=seed)
+    batch = calibrate if calibrate is not None else example
+    if tuning and batch is None:
+        raise InvalidValueError(f"{recipe} looks at data", given="no batch", hint="Give one: calibrate=x.")
+    tuned = bool(tuning) or calibrate is not None
+    with _progress(decided, quiet) as advance, _restored(adapter, model, decided if tuned else None):
+        adapter.fill(model, decided, advance)
+        if tuned:
+            decided = _tuned(adapter, model, decided, tuning, batch, targets, loss)
+    if not quiet:
+        print(_summary(decided))
+    return decided
+
+
+def _tuned(adapter: ModuleType, model: Any, decided: Plan, tuning: str, batch: Any, targets: Any, loss: Any) -> Plan:
+    """Rescale the weights on a batch; returns the plan with the factors in it."""
+    if tuning in ("", "lsuv"):
+        wanted = {e.param.path: 1.0 if tuning else e.output for e in decided.chosen if tuning or e.output is not None}
+        factors = adapter.calibrate(model, batch, wanted, of="variance" if tuning else "second_moment")
+    else:
+        from importlib import import_module
+
+        verbs = import_module(f"{adapter.__package__}.tuning")
+        paths = [entry.param.path for entry in decided.chosen if entry.param.axes and entry.init != Init("zeros")]
+        factors = getattr(verbs, tuning)(model, batch, targets, loss=loss, paths=paths)
+
+    def rescaled(entry: PlanEntry) -> PlanEntry:
+        factor = factors.get(entry.param.path)
+        scales = entry.scales or (1.0,) * entry.param.gates
+        return entry if factor is None else replace(entry, scales=tuple(factor * each for each in scales))
+
+    return replace(decided, entries=tuple(map(rescaled, decided.entries)))
+
+
+@contextmanager
+def _restored(adapter: ModuleType, model: Any, changed: Plan | None) -> Iterator[None]:
+    """If something fails, the old values of what a plan changes come back; `fill` alone undoes itself."""
+    old = {} if changed is None else {e.param.path: adapter.values(model, e.param.path) for e in changed.chosen}
+    try:
+        yield
+    except BaseException:
+        adapter.write(model, old)
+        raise
+
+
+@contextmanager
+def _progress(decided: Plan, quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    """A bar for plans that take more than about two seconds."""
+    import math
+    import sys
+
+    numbers = sum(math.prod(entry.param.shape) for entry in decided.chosen)
+    if quiet or numbers < _LONG or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("drawing weights", total=numbers)
+        yield lambda done: bar.update(task, advance=done)
+
+
+_LONG = 200_000_000
+"""Numbers that take about two seconds to draw."""
+
+
+def _summary(decided: Plan) -> str:
+    left = [entry for entry in decided.entries if entry.init is None]
+    lines = [f"{decided.recipe}: {len(decided.chosen)} parameters initialised, {len(left)} left alone."]
+    lines += [f"  {entry.param.path}: {entry.reason}" for entry in left]
+    return "\n".join([*lines, *decided.notes])
+
+
+def audit(model: Any, plan: Plan | None = None) -> "Audit":
+    """Say for each parameter whether its values follow the plan, and which known law they look like.
+
+    Args:
+        model: As in `describe`; it need not be run.
+        plan: What was intended; None asks only what the values look like.
+    """
+    from fanin.frameworks import adapter_of
+    from fanin.recipes.audit import audit as audited
+
+    adapter = adapter_of(model)
+    return audited(adapter.describe(model), lambda path: adapter.values(model, path), plan)
 
 
 def theory(activation: str, *, with_diagram: bool = False) -> "tuple[Card, PhaseDiagram | None]":

@@ -127,12 +127,13 @@ def compare(
 def list_(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
 ) -> None:
-    """List the initializers, tasks and models that compare knows."""
+    """List the initializers, recipes, tasks and models that fanin knows."""
     from rich.table import Table
 
     from fanin.experiments.datasets import TASKS
     from fanin.experiments.models import MODELS
     from fanin.initializers import INITIALIZERS
+    from fanin.recipes import RECIPES
 
     sections: dict[str, dict[str, Any]] = {
         "initializers": {
@@ -144,6 +145,7 @@ def list_(
             }
             for entry in INITIALIZERS.values()
         },
+        "recipes": {name: entry.summary for name, entry in RECIPES.items()},
         "tasks": {name: entry.summary for name, entry in TASKS.items()},
         "models": MODELS,
     }
@@ -156,7 +158,7 @@ def list_(
         params = ", ".join(f"{name}={parameter.default}" for name, parameter in entry.parameters.items())
         table.add_row(entry.name, params, entry.summary, ", ".join(entry.aliases))
     console.print(table)
-    for name in ("tasks", "models"):
+    for name in ("recipes", "tasks", "models"):
         console.print(f"\n{name}")
         for key, text in sections[name].items():
             console.print(f"  {key:16} {text}", markup=False)
@@ -257,6 +259,64 @@ def theory(
         console.print(line, markup=False, soft_wrap=True)
     if phase_diagram is not None:
         console.print(f"\nPhase diagram: {phase_diagram}", markup=False)
+
+
+@app.command()
+def plan(
+    model: Annotated[str, typer.Argument(help="file.py:build, a function that returns a model.")],
+    recipe: Annotated[
+        str, typer.Option(help="auto, another recipe, or one initializer; see fanin list.")
+    ] = "auto",
+    example: Annotated[str | None, typer.Option(help="file.py:batch, a function that returns an input.")] = None,
+    rule: Annotated[list[str] | None, typer.Option(help="'pattern=initializer' or 'pattern=keep'; repeat.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Pattern of paths that may be touched; repeat.")] = None,
+    except_: Annotated[
+        list[str] | None, typer.Option("--except", help="Pattern of paths to leave; repeat.")
+    ] = None,
+    against: Annotated[str | None, typer.Option(help="Another recipe: show only what it would do otherwise.")] = None,
+    seed: Annotated[int, typer.Option(help="0 to 2**64 - 1.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
+) -> None:
+    """Say how a model should be initialised, parameter by parameter and why. Nothing is written: fanin.init does.
+
+    Examples:
+
+      fanin plan net.py:build
+
+      fanin plan net.py:build --example net.py:batch --recipe gpt2
+
+      fanin plan net.py:build --rule 'head.*=zeros' --except 'backbone.*'
+    """
+    from fanin import api
+    from fanin.experiments.sources import load_function
+
+    built = load_function(model, "model")[0]()
+    batch = None if example is None else load_function(example, "example")[0]()
+    wishes: dict[str, Any] = {
+        "example": batch, "rules": _rules(rule or []), "only": only or (), "except_": except_ or (), "seed": seed,
+    }  # fmt: skip
+    decided = api.plan(built, recipe, **wishes)
+    other = None if against is None else api.plan(built, against, **wishes)
+    if as_json:
+        _out(json.dumps(decided.to_dict() | ({"diff": decided.diff(other)} if other else {}), allow_nan=False))
+    elif other is not None:
+        _out("\n".join(decided.diff(other)) or "No difference.")
+    else:
+        from fanin.report.plans import lines, table
+
+        console = _console()
+        console.print(table(decided))
+        for line in lines(decided):
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def _rules(given: list[str]) -> dict[str, str]:
+    """The rules by pattern."""
+    pairs = [text.partition("=") for text in given]
+    wrong = next((text for text, pair in zip(given, pairs, strict=True) if not (pair[0] and pair[2])), None)
+    if wrong is not None:
+        raise InvalidValueError("The rule cannot be read", given=wrong, allowed="pattern=initializer or pattern=keep")
+    return {pattern: wish for pattern, _, wish in pairs}
 
 
 def _duration(seconds: float) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fanin.errors import InvalidValueError
-from fanin.initializers.fans import axes_of_shape, canonical_order, fans_of
+from fanin.initializers.fans import axes_of, axes_of_shape, canonical_order, fans_of
 from fanin.initializers.fills import fill_box
 from fanin.initializers.laws import Draw, Independent
 from fanin.initializers.specs import canonical, decide
@@ -40,7 +40,8 @@ def draw_param(param: ParamInfo, init: Init, seed: int, part: Index | None = Non
 
 def draw_law(param: ParamInfo, draw: Draw, seed: int, part: Index | None = None) -> Floats:
     """`draw_param` for a law that is decided already."""
-    order = canonical_order(param.axes)
+    named = axes_of(param)
+    order = canonical_order(named)
     cuts = [slice(0, size) for size in param.shape] if part is None else part
     edges = [cut.indices(size)[:2] for cut, size in zip(cuts, param.shape, strict=True)]
     shape = tuple(param.shape[i] for i in order)
@@ -49,7 +50,7 @@ def draw_law(param: ParamInfo, draw: Draw, seed: int, part: Index | None = None)
         corner = [edges[i][0] for i in order]
         fill_box(array.transpose(order), draw, seed=seed, name=param.path, shape=shape, corner=corner)
         return array
-    axes = [param.axes[i] for i in order]
+    axes = [named[i] for i in order]
     whole = build(draw, shape, axes, param.gates * param.groups, seed, param.path).transpose(np.argsort(order))
     # Not ascontiguousarray, which would give a scalar an axis.
     return np.asarray(whole[tuple(slice(low, high) for low, high in edges)], order="C")
@@ -62,8 +63,9 @@ def check_fit(param: ParamInfo, draw: Draw) -> None:
         InvalidValueError: If it does not fit.
     """
     if not isinstance(draw, Independent):
-        order = canonical_order(param.axes)
-        check(draw, [param.shape[i] for i in order], [param.axes[i] for i in order], param.shape)
+        axes = axes_of(param)
+        order = canonical_order(axes)
+        check(draw, [param.shape[i] for i in order], [axes[i] for i in order], param.shape)
 
 
 def boxes(shape: Sequence[int], limit: int) -> Iterator[tuple[slice, ...]]:

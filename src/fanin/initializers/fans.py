@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from fanin.records import Axis, ParamInfo
 
-__all__ = ["Fans", "axes_of_shape", "canonical_order", "fans", "fans_of"]
+__all__ = ["Fans", "axes_of", "axes_of_shape", "canonical_order", "fans", "fans_of"]
 
 _CANONICAL: tuple[Axis, ...] = ("spatial", "batch", "in", "out")
 
@@ -68,8 +68,13 @@ def fans(shape: Sequence[int], axes: Sequence[Axis], *, gates: int = 1, groups: 
 
 
 def fans_of(param: ParamInfo) -> Fans:
-    """Fan-in and fan-out of a described parameter."""
-    return fans(param.shape, param.axes, gates=param.gates, groups=param.groups)
+    """Fan-in and fan-out of a described parameter; 1 for one that is no weight."""
+    return fans(param.shape, axes_of(param), gates=param.gates, groups=param.groups)
+
+
+def axes_of(param: ParamInfo) -> tuple[Axis, ...]:
+    """The axes of a described parameter; those of one that is no weight (bias, scale, table) stack numbers."""
+    return param.axes or ("batch",) * len(param.shape)
 
 
 def axes_of_shape(shape: Sequence[int]) -> tuple[Axis, ...]:

@@ -20,6 +20,7 @@ class PlanEntry:
             ``normalisation``, ``variance``, ``compute``, ``validation``, ``pretrained`` or ``regularisation``.
         otherwise: What would change the decision, or what the alternative would do.
         scales: A factor for each gate of the parameter (see `ParamInfo.gates`), after the draw; empty for none.
+        output: The second moment that a weight's output is meant to have, for calibration; None where no size is.
     """
 
     param: ParamInfo
@@ -28,6 +29,7 @@ class PlanEntry:
     considers: str = ""
     otherwise: str = ""
     scales: tuple[float, ...] = ()
+    output: float | None = None
 
 
 @dataclass(frozen=True)

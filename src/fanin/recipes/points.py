@@ -1,0 +1,101 @@
+"""At what size of its pre-activations a network of a given depth keeps both signal and gradient.
+
+With weights that keep the signal's second moment q from layer to layer, gradients are multiplied by
+``chi = q E phi'(u)^2 / E phi(u)^2`` in each. For ReLU chi is 1 at any q. For smooth activations it tends to 1
+as q becomes small, where they are nearly straight; so a deeper network works at a smaller q.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from fanin.activations import Activation
+from fanin.recipes.flow import moments_of
+
+__all__ = ["TOLERANCE", "WorkingPoint", "mirrors", "working_point"]
+
+TOLERANCE = 1.5
+"""By what factor gradients may grow or shrink over the whole depth, in their second moment."""
+_GRID = tuple(float(q) for q in np.geomspace(1.0, 1e-3, 31))
+
+
+@dataclass(frozen=True)
+class WorkingPoint:
+    """Where an activation is run.
+
+    Attributes:
+        q: Second moment of the pre-activations.
+        gain2: What the variance of the weights times fan-in must be, so that q stays.
+        chi: By what each layer then multiplies the gradient's second moment.
+        centred: Whether the mean of the activations must be cancelled by the weights (by opposite pairs of them).
+    """
+
+    q: float
+    gain2: float
+    chi: float
+    centred: bool
+
+    def holds(self, depth: int) -> bool:
+        """Whether gradients stay within the tolerance over so many layers."""
+        return depth * abs(math.log(self.chi)) <= math.log(TOLERANCE) if self.chi > 0 else False
+
+
+def _point(entry: Activation, q: float, centred: bool) -> WorkingPoint:
+    found = moments_of(entry, q)
+    spread = found.variance if centred else found.second
+    return WorkingPoint(q, q / spread, q * found.slope_second / spread, centred)
+
+
+@lru_cache(maxsize=1024)
+def working_point(entry: Activation, depth: int, may_centre: bool = True) -> WorkingPoint:
+    """The largest q up to 1 at which gradients hold over a depth; the nearest to that where none does.
+
+    An activation without a scale of its own (ReLU) is run where its output has second moment 1.
+
+    Args:
+        entry: The activation.
+        depth: Number of weights in a row, without a normalisation or a residual addition between them.
+        may_centre: Whether cancelling the mean is possible.
+
+    Example:
+        >>> from fanin.activations import activation
+        >>> working_point(activation("relu"), 100).gain2
+        2.0
+        >>> 0.05 < working_point(activation("tanh"), 100).q < 0.07
+        True
+    """
+    one, other = (_point(entry, q, False) for q in (1.0, 0.25))
+    if math.isclose(one.gain2, other.gain2, rel_tol=1e-9) and math.isclose(one.chi, other.chi, rel_tol=1e-9):
+        return _point(entry, one.gain2, False)
+    tried = [_point(entry, q, False) for q in _GRID]
+    for point in tried:
+        if point.holds(depth):
+            return point
+    if may_centre:
+        tried = [_point(entry, q, True) for q in _GRID]
+        for point in tried:
+            if point.holds(depth):
+                return point
+    return min(tried, key=lambda point: abs(math.log(point.chi)) if point.chi > 0 else math.inf)
+
+
+@lru_cache(maxsize=256)
+def mirrors(entry: Activation) -> float:
+    """The slope k if ``phi(z) - phi(-z) = k z`` for all z, as for ReLU, GELU and SiLU; 0 otherwise.
+
+    Pairs of opposite units then make a layer linear, whatever its depth (Balduzzi et al. 2017).
+
+    Example:
+        >>> from fanin.activations import activation
+        >>> mirrors(activation("silu")), mirrors(activation("tanh"))
+        (1.0, 0.0)
+    """
+    z = np.linspace(0.05, 8.0, 160)
+    right, left = np.asarray(entry.phi(z), float), np.asarray(entry.phi(-z), float)
+    slope = (right - left) / z
+    straight = np.allclose(right + left, 0.0, atol=1e-9)
+    if straight or not np.allclose(slope, slope[0], rtol=1e-6) or abs(slope[0]) < 1e-6:
+        return 0.0
+    return round(float(slope[0]), 9)

@@ -1,0 +1,106 @@
+"""What second moment the output of a weight is to have, from what follows it."""
+
+from dataclasses import dataclass
+
+from fanin.errors import FaninError
+from fanin.recipes.flow import activation_of
+from fanin.recipes.graph import Graph, Residual
+from fanin.recipes.points import working_point
+from fanin.records import Op
+
+__all__ = ["GROWTH", "HEAD", "Wish", "share", "unheld", "wish"]
+
+GROWTH = 1.5
+"""By what factor all residual branches together may enlarge the signal's second moment."""
+HEAD = 0.1
+"""Second moment of the outputs at the start: the loss is then within 0.05 of that of equal shares."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The second moment that a weight's output is to have, and why.
+
+    Attributes:
+        reason, considers, otherwise: As in `fanin.records.PlanEntry`.
+        warning: A sentence for the user where no size is right; else empty.
+    """
+
+    second: float
+    reason: str
+    considers: str
+    otherwise: str = ""
+    warning: str = ""
+
+
+def share(residual: Residual) -> float:
+    """What one end of a residual branch may add to the signal's second moment, relative to it.
+
+    With L branches in a row, ``GROWTH ** (1 / L) - 1``: then all of them enlarge it by `GROWTH`.
+    """
+    return float(GROWTH ** (1 / residual.chain) - 1) / len(residual.ends)
+
+
+def wish(graph: Graph, index: int, given: float, stream: float | None) -> Wish:
+    """What a weight's output is to be.
+
+    Args:
+        graph: The model.
+        index: The weight's step.
+        given: Second moment of its input.
+        stream: Of the signal that its branch is added to, if it ends a residual branch.
+    """
+    if stream is not None:
+        residual = next(each for each in graph.residuals if index in each.ends)
+        return Wish(
+            share(residual) * stream,
+            f"the last of a residual branch, one of {residual.chain} that together may enlarge the signal by "
+            f"{GROWTH:g}",
+            "architecture",
+            f"at full size {residual.chain} branches would enlarge it to {residual.chain + 1} times or more",
+        )
+    if index in graph.heads:
+        return Wish(
+            HEAD, "the output: small, so that the first loss is near that of equal shares", "task",
+            "zeros would stop every gradient below at the first step; larger ones begin with confident mistakes",
+        )  # fmt: skip
+    after = [graph.ops[each] for each in graph.follows(index) if each >= 0]
+    kinds = {op.kind: op for op in reversed(after)}
+    if "activation" in kinds:
+        return _before_activation(kinds["activation"], graph.runs[index])
+    if "norm" in kinds:
+        return Wish(
+            1.0, "a normalisation follows: any size would do, 1 keeps the first steps of the usual length",
+            "normalisation", "a larger weight learns more slowly behind a normalisation, a smaller one faster",
+        )  # fmt: skip
+    if "add" in kinds:
+        return Wish(given, "a shortcut, or a part of a sum: it keeps the signal's second moment", "architecture")
+    if kinds.keys() & {"attention", "matmul"}:
+        return Wish(1.0, "attention follows: queries, keys and values of second moment 1", "architecture")
+    return Wish(1.0, "no activation follows directly: an output of second moment 1", "variance")
+
+
+def _before_activation(op: Op, depth: int) -> Wish:
+    try:
+        point = working_point(activation_of(op), depth, False)
+    except FaninError:
+        return Wish(1.0, f"{op.name or 'a function'} follows, whose gain is not known", "activation")
+    return Wish(
+        point.q,
+        f"{op.name} follows ({_layers(depth)}): it keeps signal and gradient at pre-activations of second moment "
+        f"{point.q:.3g}",
+        "activation",
+        f"between such layers weights of variance 1 / fan-in would change the signal by {1 / point.gain2:.3g} each",
+        "" if point.holds(depth) else unheld(op.name, depth, point.chi),
+    )
+
+
+def unheld(name: str, depth: int, chi: float) -> str:
+    """The warning that a run of layers cannot keep both signal and gradient."""
+    return (
+        f"{_layers(depth)} of {name} cannot keep both signal and gradient: gradients change by {chi**depth:.2g} "
+        "(second moment). Normalisation or residual connections would help."
+    )
+
+
+def _layers(depth: int) -> str:
+    return "1 layer" if depth == 1 else f"{depth} layers in a row"
