@@ -28,7 +28,7 @@ def test_the_signal_is_flat_along_the_trunk(info):
     sizes = [float(np.square(done[index]).mean()) for index in trunk(info)]
     assert max(sizes) <= 2 * sizes[0]
     assert min(sizes) >= sizes[0] / 2
-    assert float(np.square(done[-1]).mean()) == pytest.approx(HEAD, rel=0.5)
+    assert HEAD / 3 < float(np.square(done[-1]).mean()) < HEAD * 3  # ten outputs: chi-squared, beyond 1 in 500
 
 
 @pytest.mark.parametrize("info", DEEP)

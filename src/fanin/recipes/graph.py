@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from fanin.records import ModelInfo, ParamInfo
+from fanin.records import ModelInfo, Op, ParamInfo
 
 __all__ = ["Graph", "Residual", "trunk"]
 
@@ -144,9 +144,23 @@ class Graph:
         sized = op.kind == "weight" or (op.kind == "norm" and bool(op.params))
         if sized or (op.kind == "mul" and any(self.ops[each].kind == "param" for each in op.inputs)):
             yield index
-        elif op.kind in (*PASSING, "activation", "add", "norm", "concat"):
-            for source in op.inputs:
-                yield from self._ends(source)
+        elif op.kind in ("matmul", "mul", "attention"):
+            yield from (end for source in self._valued(op) for end in self._ends(source))
+        elif op.kind in (*PASSING, "activation", "add", "norm", "concat", "sum"):
+            yield from (end for source in op.inputs for end in self._ends(source))
+
+    def _valued(self, op: Op) -> tuple[int, ...]:
+        """Of a product's inputs those that carry its size: no shares, no gates, of an attention the values."""
+        if op.kind == "attention":
+            return op.inputs[-1:]
+        sizes = [source for source in op.inputs if not self._is_share(source)]
+        return tuple(sizes or op.inputs)
+
+    def _is_share(self, index: int) -> bool:
+        """Whether a step's numbers are shares or gates, made by a softmax or another activation."""
+        while self.ops[index].kind in PASSING:
+            index = self.ops[index].inputs[0]
+        return self.ops[index].kind in ("softmax", "activation")
 
     @cached_property
     def runs(self) -> tuple[int, ...]:

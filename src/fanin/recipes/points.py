@@ -6,19 +6,20 @@ as q becomes small, where they are nearly straight; so a deeper network works at
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from fanin.activations import Activation
-from fanin.recipes.flow import moments_of
+from fanin.errors import InvalidValueError
+from fanin.theory.maps import moments_many
 
 __all__ = ["TOLERANCE", "WorkingPoint", "mirrors", "working_point"]
 
 TOLERANCE = 1.5
 """By what factor gradients may grow or shrink over the whole depth, in their second moment."""
-_GRID = tuple(float(q) for q in np.geomspace(1.0, 1e-3, 31))
+_GRID = np.geomspace(1.0, 1e-6, 61)
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,16 @@ class WorkingPoint:
         return depth * abs(math.log(self.chi)) <= math.log(TOLERANCE) if self.chi > 0 else False
 
 
-def _point(entry: Activation, q: float, centred: bool) -> WorkingPoint:
-    found = moments_of(entry, q)
-    spread = found.variance if centred else found.second
-    return WorkingPoint(q, q / spread, q * found.slope_second / spread, centred)
+@lru_cache(maxsize=256)
+def _points(entry: Activation, centred: bool) -> tuple[WorkingPoint, ...]:
+    """The activation at all sizes of the grid."""
+    found = moments_many(entry, _GRID)
+    spreads = found["second"] - (found["mean"] ** 2 if centred else 0)
+    return tuple(
+        WorkingPoint(float(q), float(q / spread), float(q * slope / spread), centred)
+        for q, spread, slope in zip(_GRID, spreads, found["slope_second"], strict=True)
+        if spread > 0
+    )
 
 
 @lru_cache(maxsize=1024)
@@ -61,24 +68,19 @@ def working_point(entry: Activation, depth: int, may_centre: bool = True) -> Wor
 
     Example:
         >>> from fanin.activations import activation
-        >>> working_point(activation("relu"), 100).gain2
+        >>> round(working_point(activation("relu"), 100).gain2, 9)
         2.0
         >>> 0.05 < working_point(activation("tanh"), 100).q < 0.07
         True
     """
-    one, other = (_point(entry, q, False) for q in (1.0, 0.25))
-    if math.isclose(one.gain2, other.gain2, rel_tol=1e-9) and math.isclose(one.chi, other.chi, rel_tol=1e-9):
-        return _point(entry, one.gain2, False)
-    tried = [_point(entry, q, False) for q in _GRID]
-    for point in tried:
-        if point.holds(depth):
-            return point
-    if may_centre:
-        tried = [_point(entry, q, True) for q in _GRID]
-        for point in tried:
-            if point.holds(depth):
-                return point
-    return min(tried, key=lambda point: abs(math.log(point.chi)) if point.chi > 0 else math.inf)
+    points = _points(entry, False)
+    if not points:
+        raise InvalidValueError("The activation has no mean square", given=entry.name)
+    if all(math.isclose(points[0].gain2, each.gain2, rel_tol=1e-9) for each in points):
+        return replace(points[0], q=points[0].gain2)
+    candidates = (*points, *(_points(entry, True) if may_centre else ()))
+    nearest = min(points, key=lambda point: abs(math.log(point.chi)) if point.chi > 0 else math.inf)
+    return next((point for point in candidates if point.holds(depth)), nearest)
 
 
 @lru_cache(maxsize=256)

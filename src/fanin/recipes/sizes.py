@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from fanin.errors import FaninError
+from fanin.initializers.fans import fans_of
 from fanin.recipes.flow import activation_of
 from fanin.recipes.graph import Graph, Residual
 from fanin.recipes.points import working_point
@@ -63,17 +66,19 @@ def wish(graph: Graph, index: int, given: float, stream: float | None) -> Wish:
             HEAD, "the output: small, so that the first loss is near that of equal shares", "task",
             "zeros would stop every gradient below at the first step; larger ones begin with confident mistakes",
         )  # fmt: skip
-    after = [graph.ops[each] for each in graph.follows(index) if each >= 0]
-    kinds = {op.kind: op for op in reversed(after)}
+    kinds = {graph.ops[each].kind: each for each in reversed(graph.follows(index)) if each >= 0}
     if "activation" in kinds:
-        return _before_activation(kinds["activation"], graph.runs[index])
+        behind = graph.ops[kinds["activation"]]
+        if oscillates(behind) and graph.ops[graph.ops[index].inputs[0]].kind == "input":
+            return _frequencies(graph, index, given)
+        return _before_activation(behind, graph.runs[index])
     if "norm" in kinds:
         return Wish(
             1.0, "a normalisation follows: any size would do, 1 keeps the first steps of the usual length",
             "normalisation", "a larger weight learns more slowly behind a normalisation, a smaller one faster",
         )  # fmt: skip
     if "add" in kinds:
-        return Wish(given, "a shortcut, or a part of a sum: it keeps the signal's second moment", "architecture")
+        return _part_of_a_sum(graph, kinds["add"], given)
     if kinds.keys() & {"attention", "matmul"}:
         return Wish(1.0, "attention follows: queries, keys and values of second moment 1", "architecture")
     return Wish(1.0, "no activation follows directly: an output of second moment 1", "variance")
@@ -92,6 +97,40 @@ def _before_activation(op: Op, depth: int) -> Wish:
         f"between such layers weights of variance 1 / fan-in would change the signal by {1 / point.gain2:.3g} each",
         "" if point.holds(depth) else unheld(op.name, depth, point.chi),
     )
+
+
+def _frequencies(graph: Graph, index: int, given: float) -> Wish:
+    param = graph.params[graph.ops[index].params[0]]
+    return Wish(
+        given / (3 * fans_of(param).fan_in),
+        "frequencies of waves: uniform up to 1 / fan-in has this size (SIREN, Sitzmann et al. 2020)",
+        "activation",
+        "this size decides which details the network can show; smaller ones make it smoother",
+    )
+
+
+def oscillates(op: Op) -> bool:
+    """Whether an activation goes up and down again and again, like a sine."""
+    try:
+        values = np.asarray(activation_of(op).phi(np.linspace(-20.0, 20.0, 2001)), float)
+    except FaninError:
+        return False
+    steps = np.diff(values)
+    steps = steps[np.abs(steps) > 1e-9 * np.ptp(values)]  # a plateau goes nowhere
+    return int(np.sum(np.diff(np.sign(steps)) != 0)) > 6
+
+
+def _part_of_a_sum(graph: Graph, add: int, given: float) -> Wish:
+    reason = "a shortcut, or a part of a sum: it keeps the signal's second moment"
+    after = [graph.ops[each] for each in graph.follows(add) if each >= 0]
+    behind = next((op for op in after if op.kind == "activation"), None)
+    if behind is None:
+        return Wish(given, reason, "architecture")
+    try:
+        point = working_point(activation_of(behind), 1, False)
+    except FaninError:
+        return Wish(given, reason, "architecture")
+    return Wish(given * point.gain2, f"{reason} through the {behind.name} behind the sum", "architecture")
 
 
 def unheld(name: str, depth: int, chi: float) -> str:
