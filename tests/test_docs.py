@@ -83,3 +83,17 @@ def test_the_changelog_knows_this_version() -> None:
 
     assert f"## {fanin.__version__}" in (ROOT / "CHANGELOG.md").read_text()
     assert f'version = "{fanin.__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_every_flag_of_plan_is_in_the_guide() -> None:
+    guide = (ROOT / "docs" / "recipes.md").read_text()
+    for parameter in get_command(app).commands["plan"].params:  # type: ignore[attr-defined]
+        if parameter.opts[0].startswith("--"):
+            assert parameter.opts[0] in guide, parameter.opts
+
+
+def test_every_recipe_is_in_the_guide() -> None:
+    from fanin.recipes import RECIPES
+
+    guide = (ROOT / "docs" / "recipes.md").read_text()
+    assert [name for name in RECIPES if f"`{name}`" not in guide] == []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fanin.recipes import decided
-from fanin.recipes.flow import Signal, backward, forward
+from fanin.recipes.flow import backward, forward
 from fanin.recipes.graph import Graph
 from fanin.records import ModelInfo, Op
 from tests.recipes.models import mlp, residual_mlp, run
@@ -41,4 +41,15 @@ def test_a_rectified_stream_passes_relu_again():
         Op("add", (1, 2), (2, 4)), Op("activation", (3,), (2, 4), name="relu"),
     )  # fmt: skip
     signals = forward(Graph(ModelInfo("torch", (), ops, (4,))), lambda i, _: 0.02, lambda i, _: 1.0)
-    assert signals[4] == Signal(signals[3].second, True)
+    assert (signals[4].second, signals[4].rectified) == (signals[3].second, True)
+
+
+def test_batch_normalisation_takes_the_common_part_off_before_it_divides():
+    """ReLU's mean is 1 / pi of its second moment, so gradients grow by pi / (pi - 1): Yang et al. 2019."""
+    ops = (
+        Op("input", (), (2, 4)), Op("activation", (0,), (2, 4), name="relu"), Op("weight", (1,), (2, 4), ("w",)),
+        Op("norm", (2,), (2, 4), name="batch"),
+    )  # fmt: skip
+    graph = Graph(ModelInfo("torch", (), ops, (3,)))
+    signals = forward(graph, lambda i, _: 2.0, lambda i, _: 1.0)
+    assert backward(graph, signals, {2: 2.0})[2] == pytest.approx(np.pi / (np.pi - 1))

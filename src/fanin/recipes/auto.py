@@ -8,7 +8,7 @@ from fanin.recipes.base import need_graph
 from fanin.recipes.chains import Chain, chains
 from fanin.recipes.flow import Signal, activation_of, backward, forward, moments_of
 from fanin.recipes.graph import Graph, Residual, trunk
-from fanin.recipes.sizes import GROWTH, HEAD, Wish, share, wish
+from fanin.recipes.sizes import GROWTH, HEAD, Wish, part_of_a_sum, share, unknowns, wish
 from fanin.records import Init, ModelInfo, Op, ParamInfo, Plan, PlanEntry
 
 __all__ = ["auto", "scaled"]
@@ -161,7 +161,10 @@ class _Auto:
 
     def _norm(self, index: int, path: str, _: Signal) -> None:
         if index not in self.ends:
-            self._constant(path, 1.0, "a normalisation's scale: 1, its output has second moment 1", "normalisation")
+            behind = part_of_a_sum(self.graph, index, 1.0)
+            scale = float(f"{math.sqrt(behind.second):.6g}") if behind else 1.0
+            reason = behind.reason if behind else "its output has second moment 1"
+            self._constant(path, scale, f"a normalisation's scale: {reason}", "normalisation")
             return
         # The signal that the branch is added to has second moment near 1, whatever runs first.
         residual = self.ends[index]
@@ -280,10 +283,10 @@ class _Auto:
                 self._constant(path, 0.0, "a bias: 0", "variance")
 
     def _notes(self, signals: Sequence[Signal]) -> tuple[str, ...]:
-        """Where signal or gradient are predicted not to be flat."""
+        """Where signal or gradient are predicted not to be flat, and what cannot be predicted."""
         slopes = backward(self.graph, signals, self.slopes)
         places = trunk(self.graph.info)
-        found: list[str] = []
+        found = [*unknowns(self.graph)]
         for name, values in (
             ("signal", [signals[i].second for i in places]),
             ("gradient", [slopes[i] for i in places]),

@@ -155,7 +155,7 @@ def _decided(graph: Graph, weights: tuple[int, ...], entry: Activation) -> Chain
         return None
     if mirrors(entry) and is_even:
         unit = 2.0 if plain.q > 1 else 1.0  # ReLU's output has second moment 1 at pre-activations of 2
-        return Chain(weights, fans, entry, "mirrored", WorkingPoint(unit, unit, 1.0, False))
+        return Chain(weights, fans, entry, "mirrored", WorkingPoint(unit, unit, 1.0, 1.0, False))
     if plain.holds(depth):
         return Chain(weights, fans, entry, "orthogonal", plain) if spread > _SPREAD else None
     centred = working_point(entry, depth, True)

@@ -16,7 +16,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.initializers.laws import Centred, Mirrored, Normal, Orthogonal, Sparse, Structured, TruncatedNormal, Uniform
+from fanin.initializers.laws import Centred, Draw, Mirrored, Normal, Orthogonal, Sparse, TruncatedNormal, Uniform
 
 __all__ = ["TESTS", "Measured", "Random", "failed", "fault", "likelihood", "measure", "rounding", "tells"]
 
@@ -271,7 +271,7 @@ mean, their mean, the smallest and the largest of them, their distribution funct
 
 
 # ---------------------------------------------------------------------------------------------------- structure
-def fault(law: Structured, blocks: Array, middle: int, dtype: str, level: float) -> str:
+def fault(law: Draw, blocks: Array, middle: int, dtype: str, level: float) -> str:
     """What is wrong with blocks that should follow a random law with structure; empty for nothing.
 
     Args:

@@ -6,14 +6,14 @@ largest that it can be.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from fanin.activations import ACTIVATIONS, Activation, activation
 from fanin.errors import FaninError
 from fanin.recipes.graph import Graph
 from fanin.records import Op
-from fanin.theory.maps import Moments, moments
+from fanin.theory.maps import Moments, correlation_map, moments
 
 __all__ = ["RECURRENT", "Signal", "activation_of", "backward", "forward", "moments_of", "rectifies"]
 
@@ -32,10 +32,12 @@ class Signal:
     Attributes:
         second: Its second moment.
         rectified: Whether an activation that cuts off negative numbers came last.
+        common: The share of the second moment that is the same for all inputs, such as ReLU's mean makes.
     """
 
     second: float
     rectified: bool = False
+    common: float = 0.0
 
 
 @lru_cache(maxsize=256)
@@ -77,12 +79,13 @@ def forward(
             second = weight(index, signals)
             for each in inputs:
                 second *= each.second
-            signals.append(Signal(second))
+            signals.append(Signal(second, common=inputs[0].common))
         elif op.kind in ("param", "lookup"):
             other = _beside(graph, index, signals)
             signals.append(Signal(value(index, other or Signal(1.0))))
         elif op.kind == "norm":
-            signals.append(Signal(value(index, inputs[0]) if op.params else 1.0))
+            common = 0.0 if op.name == "batch" else inputs[0].common
+            signals.append(Signal(value(index, inputs[0]) if op.params else 1.0, common=common))
         else:
             signals.append(_PLAIN.get(op.kind, _first)(graph, index, inputs))
     return signals
@@ -114,9 +117,16 @@ def _activation(graph: Graph, index: int, inputs: list[Signal]) -> Signal:
         entry = activation_of(op)
         if inputs[0].rectified and rectifies(entry):  # what is positive already passes
             return inputs[0]
-        return Signal(moments_of(entry, inputs[0].second).second, rectifies(entry))
+        second, common = moments_of(entry, inputs[0].second).second, _common(entry, inputs[0])
+        return Signal(second, rectifies(entry), common)
     except FaninError:
         return inputs[0]
+
+
+@lru_cache(maxsize=1024)
+def _common(entry: Activation, given: Signal) -> float:
+    """The share of an activation's second moment that is the same for all inputs: the cosine of two of them."""
+    return correlation_map(entry, min(1.0, given.common), given.second, 1.0)
 
 
 def rectifies(entry: Activation) -> bool:
@@ -127,7 +137,9 @@ def rectifies(entry: Activation) -> bool:
 def _add(graph: Graph, index: int, inputs: list[Signal]) -> Signal:
     skips = {residual.add: residual.skip for residual in graph.residuals}
     main = graph.ops[index].inputs.index(skips[index]) if index in skips else 0
-    return Signal(sum(each.second for each in inputs), bool(inputs) and inputs[main].rectified and index in skips)
+    second = sum(each.second for each in inputs)
+    common = sum(each.common * each.second for each in inputs) / second if second else 0.0
+    return Signal(second, bool(inputs) and inputs[main].rectified and index in skips, common)
 
 
 def _mul(_: Graph, __: int, inputs: list[Signal]) -> Signal:
@@ -138,7 +150,7 @@ def _mul(_: Graph, __: int, inputs: list[Signal]) -> Signal:
 
 
 def _scale(graph: Graph, index: int, inputs: list[Signal]) -> Signal:
-    return Signal(inputs[0].second * graph.ops[index].value ** 2, inputs[0].rectified)
+    return replace(inputs[0], second=inputs[0].second * graph.ops[index].value ** 2)
 
 
 def _sum(graph: Graph, index: int, inputs: list[Signal]) -> Signal:
@@ -206,7 +218,9 @@ def _slope(graph: Graph, index: int, position: int, signals: Sequence[Signal], w
         case "weight":
             return weights.get(index, 1.0)
         case "norm":
-            return signals[index].second / inputs[0].second if inputs[0].second > 0 else 0.0
+            # Batch normalisation takes off what all inputs have in common before it divides (Yang et al. 2019).
+            own = inputs[0].second * (1 - (inputs[0].common if op.name == "batch" else 0.0))
+            return signals[index].second / own if own > 0 else 0.0
         case "activation":
             return _activation_slope(op, inputs[0])
         case "scale":

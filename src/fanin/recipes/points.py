@@ -30,28 +30,34 @@ class WorkingPoint:
         q: Second moment of the pre-activations.
         gain2: What the variance of the weights times fan-in must be, so that q stays.
         chi: By what each layer then multiplies the gradient's second moment.
+        drift: By what each layer multiplies a small error in q, such as chance makes in narrow layers.
         centred: Whether the mean of the activations must be cancelled by the weights (by opposite pairs of them).
     """
 
     q: float
     gain2: float
     chi: float
+    drift: float
     centred: bool
 
     def holds(self, depth: int) -> bool:
-        """Whether gradients stay within the tolerance over so many layers."""
-        return depth * abs(math.log(self.chi)) <= math.log(TOLERANCE) if self.chi > 0 else False
+        """Whether gradients stay, and errors do not grow beyond, the tolerance over so many layers."""
+        if not self.chi > 0:
+            return False
+        growth = max(abs(math.log(self.chi)), math.log(max(1.0, self.drift)))
+        return depth * growth <= math.log(TOLERANCE)
 
 
 @lru_cache(maxsize=256)
 def _points(entry: Activation, centred: bool) -> tuple[WorkingPoint, ...]:
     """The activation at all sizes of the grid."""
     found = moments_many(entry, _GRID)
-    spreads = found["second"] - (found["mean"] ** 2 if centred else 0)
+    spreads = np.maximum(found["second"] - (found["mean"] ** 2 if centred else 0), np.finfo(float).tiny)
+    drifts = np.ones_like(_GRID) if centred else _GRID * found["growth"] / spreads
     return tuple(
-        WorkingPoint(float(q), float(q / spread), float(q * slope / spread), centred)
-        for q, spread, slope in zip(_GRID, spreads, found["slope_second"], strict=True)
-        if spread > 0
+        WorkingPoint(float(q), float(q / spread), float(q * slope / spread), float(drift), centred)
+        for q, spread, slope, drift in zip(_GRID, spreads, found["slope_second"], drifts, strict=True)
+        if spread > np.finfo(float).tiny
     )
 
 

@@ -11,7 +11,7 @@ from fanin.recipes.graph import Graph, Residual
 from fanin.recipes.points import working_point
 from fanin.records import Op
 
-__all__ = ["GROWTH", "HEAD", "Wish", "share", "unheld", "wish"]
+__all__ = ["GROWTH", "HEAD", "Wish", "part_of_a_sum", "share", "unheld", "unknowns", "wish"]
 
 GROWTH = 1.5
 """By what factor all residual branches together may enlarge the signal's second moment."""
@@ -77,8 +77,9 @@ def wish(graph: Graph, index: int, given: float, stream: float | None) -> Wish:
             1.0, "a normalisation follows: any size would do, 1 keeps the first steps of the usual length",
             "normalisation", "a larger weight learns more slowly behind a normalisation, a smaller one faster",
         )  # fmt: skip
-    if "add" in kinds:
-        return _part_of_a_sum(graph, kinds["add"], given)
+    summed = part_of_a_sum(graph, index, given)
+    if summed is not None:
+        return summed
     if kinds.keys() & {"attention", "matmul"}:
         return Wish(1.0, "attention follows: queries, keys and values of second moment 1", "architecture")
     return Wish(1.0, "no activation follows directly: an output of second moment 1", "variance")
@@ -120,7 +121,11 @@ def oscillates(op: Op) -> bool:
     return int(np.sum(np.diff(np.sign(steps)) != 0)) > 6
 
 
-def _part_of_a_sum(graph: Graph, add: int, given: float) -> Wish:
+def part_of_a_sum(graph: Graph, index: int, given: float) -> Wish | None:
+    """What the output of a step is to be if a sum follows that is no end of its branch; None without a sum."""
+    add = next((each for each in graph.follows(index) if each >= 0 and graph.ops[each].kind == "add"), None)
+    if add is None:
+        return None
     reason = "a shortcut, or a part of a sum: it keeps the signal's second moment"
     after = [graph.ops[each] for each in graph.follows(add) if each >= 0]
     behind = next((op for op in after if op.kind == "activation"), None)
@@ -131,6 +136,26 @@ def _part_of_a_sum(graph: Graph, add: int, given: float) -> Wish:
     except FaninError:
         return Wish(given, reason, "architecture")
     return Wish(given * point.gain2, f"{reason} through the {behind.name} behind the sum", "architecture")
+
+
+def unknowns(graph: Graph) -> list[str]:
+    """Sentences on what depends on the data or is not predicted, so that a model may be less flat than planned."""
+    live = [op for index, op in enumerate(graph.ops) if graph.live[index]]
+    kinds = {op.kind for op in live}
+    batch = any(op.kind == "norm" and op.name == "batch" for op in live)
+    mixes = any(op.kind == "matmul" and not all(graph.live[each] for each in op.inputs) for op in live)
+    token = any(op.kind == "concat" and any(graph.ops[each].kind == "param" for each in op.inputs) for op in live)
+    facts = (
+        (kinds & {"mean", "max"} or mixes,
+         "How much pooling and averages change the signal depends on the data; calibrate=x measures it."),
+        (batch and "activation" in kinds,
+         "Batch normalisation makes gradients grow towards the input, by 1.47 in second moment for each ReLU before "
+         "one, whatever the weights (Yang et al. 2019)."),
+        ("recurrent" in kinds, "How gradients change through the time of a recurrent layer is not predicted."),
+        (token, "A learnt token is put beside the signal; if it alone is read out, the input reaches it through "
+         "attention only and starts with small gradients."),
+    )  # fmt: skip
+    return [sentence for holds, sentence in facts if holds]
 
 
 def unheld(name: str, depth: int, chi: float) -> str:

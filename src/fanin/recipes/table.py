@@ -39,7 +39,7 @@ def _orthonormal(info: ModelInfo) -> Plan:
 
 _TABLE = (
     Recipe("auto", "Each weight by its role, by what follows and by depth; residual branches, head and gates, too.",
-           "docs/recipes.md", auto),
+           "fanin, docs/recipes.md", auto),
     Recipe("torch_default", "What PyTorch's own modules draw.", "torch.nn, reset_parameters", defaults.torch_default),
     Recipe("keras_default", "What Keras's own layers draw.", "keras.layers", defaults.keras_default),
     Recipe("fixup", "Residual networks without normalisation: branches scaled by depth, their last weight 0.",
