@@ -229,6 +229,8 @@ def init(
     if tuning and batch is None:
         raise InvalidValueError(f"{recipe} looks at data", given="no batch", hint="Give one: calibrate=x.")
     tuned = bool(tuning) or calibrate is not None
+    if hasattr(adapter, "materialise"):  # PyTorch alone has models without memory
+        adapter.materialise(model)
     with _progress(decided, quiet) as advance, _restored(adapter, model, decided if tuned else None):
         adapter.fill(model, decided, advance)
         if tuned:

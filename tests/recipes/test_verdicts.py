@@ -50,12 +50,12 @@ def test_blocks_are_weights_of_their_own():
 @pytest.mark.parametrize("param", [HEADS, GROUPED, STACK], ids=["heads", "grouped", "stack"])
 @pytest.mark.parametrize("scales", [(), (1.0, -2.0, 0.0)])
 def test_the_expected_standard_deviation(param, scales):
-    # 400 draws of 60 to 168 numbers: off by 3 % with a probability below 1e-6.
+    # 100 draws of 60 to 168 numbers: off by 6 % with a probability below 1e-6.
     scales = scales if param.gates == 3 else ()
     for init in (Init("he_normal"), Init("orthogonal"), Init("ones"), Init("random_normal", mean=1.0)):
         law = decide(init, fans_of(param))
-        found = np.stack([planned(param, law, seed, scales) for seed in range(400)])
-        assert expected_stddev(param, law, scales) == pytest.approx(found.std(), rel=0.03, abs=1e-9)
+        found = np.stack([planned(param, law, seed, scales) for seed in range(100)])
+        assert expected_stddev(param, law, scales) == pytest.approx(found.std(), rel=0.06, abs=1e-9)
 
 
 def test_rounding_is_the_same_number():

@@ -247,9 +247,10 @@ def _line(
     law = decide(entry.init, fans_of(param))
     check_fit(param, law)
     follows, reason = _judged(whole, values, law, entry, seed, level)
-    looks_like = look_alikes(known(values.param), values, level, (entry.init, law))
+    name = str(entry.init)
+    laws = (Known((name,), law, values.param, entry.scales), *known(values.param)) if follows else known(values.param)
+    looks_like = look_alikes(laws, values, level, (entry.init, law))
     if follows:
-        name = str(entry.init)
         looks_like = (name, *(each for each in looks_like if each != name))
     expected = expected_stddev(param, law, entry.scales)
     reason = f"{reason}; {note}" if note else reason

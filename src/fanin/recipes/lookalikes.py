@@ -230,7 +230,7 @@ def _free(values: Values, level: float, wish: tuple[Init, Draw] | None) -> Itera
     _, name, law = max(fitting, key=lambda each: each[0])
     stddev = math.sqrt(law.variance)
     if wish is not None and type(wish[1]) is type(law) and centre == wish[1].mean and wish[1].variance > 0:
-        yield f"{stddev / math.sqrt(wish[1].variance):.3g} times {wish[0]}"
+        yield f"{stddev / math.sqrt(wish[1].variance):.4g} times {wish[0]}"
     at = f" about {centre:.3g}" if centre else ""
     fan_in = fans_of(param).fan_in
     share = f", variance {stddev**2 * fan_in:.3g} / fan_in" if {"in", "spatial"} & set(param.axes) else ""
