@@ -3,17 +3,19 @@
 The oracle: the inputs that move one output are its fan-in, the outputs that one input moves are its fan-out.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import fanin.torch as init
-from fanin.errors import FaninError, UnknownNameError
-from fanin.initializers import draw_param
+from fanin.errors import FaninError, InvalidValueError, ModelError, UnknownNameError
+from fanin.initializers import canonical, draw_param
 from fanin.initializers.fans import fans_of
-from fanin.records import Init
-from fanin.torch.adapter import describe, read, write
+from fanin.records import Init, ParamInfo, Plan, PlanEntry
+from fanin.torch.adapter import describe, fill, materialise, read, values, write
 
 LAYERS = {
     "linear": (nn.Linear(7, 5), (7,), "dense"),
@@ -42,7 +44,11 @@ def middle(shape):
 
 def of(model):
     """Path to (role, fan_in, fan_out) of the weights of a model."""
-    return {p.path: (p.role, fans_of(p).fan_in, fans_of(p).fan_out) for p in describe(model).params if p.axes}
+    return {
+        p.path: (p.role, fans_of(p).fan_in, fans_of(p).fan_out)
+        for p in describe(model).params
+        if p.axes and p.role != "bias"
+    }
 
 
 def measured_fans(function, x):
@@ -123,7 +129,7 @@ def test_a_projected_lstm_is_read_from_its_state():
         "weight_hr_l0": ("recurrent", *measured_fans(lambda c: step(x, h, c)[0], c)),
     }
     assert {p.path: p.gates for p in describe(layer).params if p.axes} == {
-        "weight_ih_l0": 4, "weight_hh_l0": 4, "weight_hr_l0": 1,
+        "weight_ih_l0": 4, "weight_hh_l0": 4, "weight_hr_l0": 1, "bias_ih_l0": 4, "bias_hh_l0": 4,
     }  # fmt: skip
 
 
@@ -229,7 +235,7 @@ def test_what_is_drawn_for_a_description_is_what_the_functions_fill(name):
               "attention": nn.MultiheadAttention(6, 2)}  # fmt: skip
     layer = others[name] if name in others else LAYERS[name][0]
     for law, function in (("glorot_uniform", init.glorot_uniform_), ("orthogonal", init.orthogonal_)):
-        params = [param for param in describe(layer).params if param.axes and "." not in param.path]
+        params = [param for param in describe(layer).params if len(param.axes) > 1 and "." not in param.path]
         write(layer, {param.path: draw_param(param, Init(law), 5) for param in params})
         for param in params:
             tensor = getattr(layer, param.path)
@@ -268,3 +274,186 @@ def test_write_refuses_another_shape():
         with pytest.raises((FaninError, RuntimeError)):
             write(layer, {"weight": np.zeros(shape, np.float32)})
         assert torch.equal(layer.weight, before)
+
+
+def test_tied_parameters_are_named_once_with_their_other_paths():
+    embedding, head, shared = nn.Embedding(11, 4), nn.Linear(4, 11, bias=False), nn.Linear(4, 4)
+    head.weight = embedding.weight
+    params = describe(nn.ModuleDict({"a": embedding, "b": shared, "c": nn.Sequential(shared, head)})).params
+    assert {each.path: each.shared for each in params} == {
+        "a.weight": ("c.1.weight",), "b.weight": ("c.0.weight",), "b.bias": ("c.0.bias",),
+    }  # fmt: skip
+
+
+# ----------------------------------------------------------------------------------------------------- values
+def test_values_are_an_array_of_its_own():
+    layer = nn.Linear(3, 2)
+    for model, dtype in ((layer, np.float32), (nn.Linear(3, 2).double(), np.float64), (layer.bfloat16(), np.float32)):
+        found = values(model, "weight")
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, model.weight.detach().double().numpy())
+        found[:] = 7
+        assert not (model.weight == 7).any()
+    with pytest.raises(UnknownNameError, match="wieght"):
+        values(layer, "wieght")
+    with pytest.raises(ModelError, match="weight"):
+        values(nn.Linear(3, 2, device="meta"), "weight")
+
+
+# ------------------------------------------------------------------------------------------------------- fill
+def plan_of(model, init="glorot_uniform", bias="zeros", **given):
+    """Every weight gets one initializer, everything else another."""
+    return Plan(
+        tuple(PlanEntry(each, canonical(init if len(each.axes) > 1 else bias), "") for each in describe(model).params),
+        **given,
+    )
+
+
+def several():
+    return nn.ModuleDict({
+        "conv": nn.ConvTranspose2d(6, 4, (3, 2), groups=2), "lstm": nn.LSTM(7, 5), "norm": nn.LayerNorm(4),
+        "attention": nn.MultiheadAttention(6, 2), "low": nn.Linear(7, 5).half(),
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("init", ["glorot_uniform", "orthogonal", "random_normal(stddev=0.1)"])
+def test_fill_draws_what_the_plan_says_under_its_seed(init):
+    model, told = several(), []
+    plan = plan_of(model, init, "constant(value=0.5)", seed=2**63)
+    fill(model, plan, told.append)
+    tensors = dict(model.named_parameters())
+    for entry in plan.entries:
+        tensor = tensors[entry.param.path]
+        if len(entry.param.axes) > 1:
+            drawn = torch.from_numpy(draw_param(entry.param, entry.init, 2**63)).reshape(tensor.shape)
+            assert torch.equal(tensor, drawn.to(tensor.dtype))
+        else:
+            assert (tensor == 0.5).all()
+    assert told == [each.numel() for each in model.parameters()]
+    assert all(each.requires_grad for each in model.parameters())
+
+
+def test_fill_leaves_alone_what_the_plan_does_not_choose():
+    model = nn.Linear(3, 2)
+    weight, bias = describe(model).params
+    before = model.weight.detach().clone()
+    fill(model, Plan((PlanEntry(weight, None, ""), PlanEntry(bias, Init("ones"), ""))))
+    assert torch.equal(model.weight, before)
+    assert (model.bias == 1).all()
+
+
+def test_each_gate_gets_its_factor():
+    model = several()
+    entries = {each.path: each for each in describe(model).params}
+    weight, bias = entries["lstm.weight_hh_l0"], entries["lstm.bias_ih_l0"]
+    factors = (1.0, 2.0, 0.5, 0.0)
+    fill(model, Plan((
+        PlanEntry(weight, Init("orthogonal"), "", scales=factors), PlanEntry(bias, Init("ones"), "", scales=factors),
+    )))  # fmt: skip
+    for block, factor in zip(model["lstm"].weight_hh_l0.detach().split(5), factors, strict=True):
+        torch.testing.assert_close(block @ block.T, factor**2 * torch.eye(5), atol=1e-5, rtol=0)
+    assert model["lstm"].bias_ih_l0.tolist() == [1.0] * 5 + [2.0] * 5 + [0.5] * 5 + [0.0] * 5
+
+
+def test_gates_of_several_axes_lie_in_the_units_read_as_one():
+    """Units (2, 6) in 4 gates are blocks of 3: the first two gates are the first row."""
+    model = nn.Module()
+    model.weight = nn.Parameter(torch.zeros(2, 3, 6))
+    param = ParamInfo("weight", (2, 3, 6), "float32", ("out", "in", "out"), "dense", gates=4)
+    fill(model, Plan((PlanEntry(param, Init("ones"), "", scales=(1.0, 2.0, 3.0, 4.0)),)))
+    assert model.weight[:, 0].tolist() == [[1.0] * 3 + [2.0] * 3, [3.0] * 3 + [4.0] * 3]
+    assert (model.weight == model.weight[:, :1]).all()
+
+
+def unfit(path, init="he_normal", **changes):
+    return lambda param: PlanEntry(replace(param, path=path, **changes), canonical(init), "")
+
+
+UNFIT = {
+    "path": (unfit("lstm.wieght"), UnknownNameError, "lstm.wieght"),
+    "shape": (unfit("low.weight", shape=(7, 5)), ModelError, "low.weight"),
+    "no fans": (unfit("norm.weight"), InvalidValueError, "norm.weight"),
+    "law": (unfit("conv.weight", "identity"), InvalidValueError, "identity"),
+    "gates": (lambda param: PlanEntry(param, Init("ones"), "", scales=(1.0,)), InvalidValueError, "factors"),
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_a_plan_that_does_not_fit_writes_nothing(name):
+    model = several()
+    make, kind, words = UNFIT[name]
+    good = plan_of(model, "ones", "ones").entries
+    paths = {"path": "lstm.weight_hh_l0", "shape": "low.weight", "no fans": "norm.weight", "law": "conv.weight",
+             "gates": "lstm.weight_hh_l0"}  # fmt: skip
+    wrong = make(next(each.param for each in good if each.param.path == paths[name]))
+    before = {path: each.detach().clone() for path, each in model.named_parameters()}
+    with pytest.raises(kind, match=words):
+        fill(model, Plan((*good, wrong)))
+    assert all(torch.equal(each, before[path]) for path, each in model.named_parameters())
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_fill_that_is_broken_off_is_undone(error):
+    model = several()
+    before = {path: each.detach().clone() for path, each in model.named_parameters()}
+    calls = []
+
+    def progress(count):
+        calls.append(count)
+        if len(calls) == 4:
+            raise error
+
+    with pytest.raises(error):
+        fill(model, plan_of(model, "ones", "ones"), progress)
+    assert all(torch.equal(each, before[path]) for path, each in model.named_parameters())
+
+
+def test_integers_and_the_meta_device_are_refused():
+    model = nn.Module()
+    model.counts = nn.Parameter(torch.zeros(3, dtype=torch.int64), requires_grad=False)
+    with pytest.raises(ModelError, match="int64"):
+        fill(model, plan_of(model))
+    with pytest.raises(ModelError, match="meta"):
+        fill(several().to("meta"), plan_of(several()))
+
+
+def test_the_lengths_of_weight_normalisation_follow_what_is_drawn():
+    model = nn.utils.parametrizations.weight_norm(nn.Linear(4, 6))
+    entries = {each.path: each for each in describe(model).params}
+    direction, lengths = (entries[f"parametrizations.weight.original{index}"] for index in (1, 0))
+    assert lengths.role == "unknown"
+    fill(model, Plan((PlanEntry(direction, Init("he_normal"), ""),), seed=3))
+    torch.testing.assert_close(model.weight, torch.from_numpy(draw_param(direction, Init("he_normal"), 3)))
+    fill(model, Plan((PlanEntry(direction, Init("he_normal"), ""), PlanEntry(lengths, Init("ones"), "")), seed=3))
+    torch.testing.assert_close(model.weight.norm(dim=1), torch.ones(6))
+
+
+# ------------------------------------------------------------------------------------------------ materialise
+def test_a_model_on_the_meta_device_gets_its_memory():
+    with torch.device("meta"):
+        model = nn.ModuleDict(
+            {"a": nn.Linear(4, 4), "b": nn.BatchNorm2d(3), "lstm": nn.LSTM(4, 5), "c": nn.Linear(4, 4)}
+        )
+    model["c"].weight = model["a"].weight
+    model["a"].bias.requires_grad_(False)
+    model["here"] = nn.Linear(2, 2)
+    here = model["here"].weight
+    materialise(model)
+    assert {each.device.type for each in (*model.parameters(), *model.buffers())} == {"cpu"}
+    assert model["c"].weight is model["a"].weight
+    assert model["here"].weight is here
+    assert not model["a"].bias.requires_grad
+    assert model["b"].running_var.tolist() == [1.0] * 3
+    assert model["b"].running_mean.tolist() == [0.0] * 3
+    assert model["b"].num_batches_tracked.item() == 0
+    fill(model, plan_of(model))
+    assert model["lstm"](torch.zeros(2, 4))[0].shape == (2, 5)
+
+
+def test_a_buffer_that_nobody_knows_is_named_and_nothing_changes():
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+        model[0].register_buffer("table", torch.zeros(3))
+    with pytest.raises(ModelError, match=r"0\.table"):
+        materialise(model)
+    assert {each.device.type for each in (*model.parameters(), *model.buffers())} == {"meta"}

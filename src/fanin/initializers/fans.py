@@ -74,7 +74,8 @@ def fans_of(param: ParamInfo) -> Fans:
 
 def axes_of(param: ParamInfo) -> tuple[Axis, ...]:
     """The axes of a described parameter; those of one that is no weight (bias, scale, table) stack numbers."""
-    return param.axes or ("batch",) * len(param.shape)
+    stacked: list[Axis] = ["batch"] * len(param.shape)
+    return param.axes or tuple(stacked)
 
 
 def axes_of_shape(shape: Sequence[int]) -> tuple[Axis, ...]:

@@ -1,8 +1,9 @@
 """PyTorch modules read and written: the only place where PyTorch's weight layouts are interpreted."""
 
+import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,145 +11,120 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fanin.errors import ModelError, UnknownNameError
-from fanin.initializers.draws import boxes, draw_law
-from fanin.initializers.fans import canonical_order
+from fanin.errors import InvalidValueError, ModelError, UnknownNameError, unknown_name
+from fanin.initializers import decide
+from fanin.initializers.draws import boxes, check_fit, draw_law
+from fanin.initializers.fans import Fans, canonical_order, fans_of
 from fanin.initializers.fills import fill_box
 from fanin.initializers.laws import Constant, Draw, Independent
-from fanin.records import Axis, ModelInfo, ParamInfo
+from fanin.initializers.streams import check_seed
+from fanin.records import Axis, Init, ModelInfo, ParamInfo, Plan, PlanEntry
+from fanin.torch import trace
+from fanin.torch.examples import examples
+from fanin.torch.layouts import magnitudes, parameters, read, read_all
+from fanin.torch.probe import calibrate, probe
 
-__all__ = ["describe", "draw_", "is_sharded", "read", "write"]
+__all__ = [
+    "calibrate", "describe", "draw_", "examples", "fill", "is_sharded", "materialise", "probe", "read", "values",
+    "write",
+]  # fmt: skip
 
 _CHUNK = 1 << 22
 """Elements held beside a tensor while it is filled, 16 MiB."""
-_MATRIX: tuple[Axis, ...] = ("out", "in")
-_NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-_GATES = (((nn.LSTM, nn.LSTMCell), 4), ((nn.GRU, nn.GRUCell), 3))
-_Reading = Callable[[Any, str, Tensor], ParamInfo | None]
-"""From a module, a parameter's own name and its values to what they mean; None for no weight."""
 
 
-def _info(name: str, tensor: Tensor, axes: tuple[Axis, ...], role: str, gates: int = 1, groups: int = 1) -> ParamInfo:
-    return ParamInfo(name, tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), axes, role, gates, groups)
+def describe(model: nn.Module, example: Any = None) -> ModelInfo:
+    """Read the parameters of a model, in the model's order, and what it computes from them.
 
-
-def _spatial(tensor: Tensor) -> tuple[Axis, ...]:
-    return tuple("spatial" for _ in range(tensor.dim() - 2))
-
-
-def _linear(_: nn.Linear, name: str, tensor: Tensor) -> ParamInfo:
-    return _info(name, tensor, _MATRIX, "dense")
-
-
-def _conv(module: Any, name: str, tensor: Tensor) -> ParamInfo:
-    depthwise = module.groups > 1 and module.groups == module.in_channels
-    role = "depthwise" if depthwise else "conv"
-    return _info(name, tensor, ("out", "in", *_spatial(tensor)), role, groups=module.groups)
-
-
-def _transposed(module: Any, name: str, tensor: Tensor) -> ParamInfo:
-    """Stored as (inputs of all groups, units of one group, spatial...): the groups are a stack of weights."""
-    info = _info(name, tensor, ("in", "out", *_spatial(tensor)), "transposed_conv")
-    if module.groups == 1:
-        return info
-    inputs, *rest = tensor.shape
-    return replace(info, axes=("batch", *info.axes), shape=(module.groups, inputs // module.groups, *rest))
-
-
-def _recurrent(module: Any, name: str, tensor: Tensor) -> ParamInfo:
-    if "weight_hr" in name:  # the projection of an LSTM
-        return _info(name, tensor, _MATRIX, "recurrent")
-    gates = next((gates for kinds, gates in _GATES if isinstance(module, kinds)), 1)
-    return _info(name, tensor, _MATRIX, "recurrent", gates)
-
-
-def _attention(_: nn.MultiheadAttention, name: str, tensor: Tensor) -> ParamInfo | None:
-    if name == "in_proj_weight":
-        return _info(name, tensor, _MATRIX, "attention", gates=3)
-    return _info(name, tensor, _MATRIX, "attention") if name.endswith("_proj_weight") else None
-
-
-def _embedding(_: nn.Module, name: str, tensor: Tensor) -> ParamInfo:
-    return _info(name, tensor, ("batch", "out"), "embedding")
-
-
-def _bilinear(_: nn.Bilinear, name: str, tensor: Tensor) -> ParamInfo:
-    return _info(name, tensor, ("out", "in", "in"), "dense")
-
-
-def _norm(_: nn.Module, name: str, tensor: Tensor) -> ParamInfo:
-    return _info(name, tensor, (), "norm")
-
-
-_READINGS: tuple[tuple[Any, _Reading], ...] = (
-    (nn.Linear, _linear),
-    ((nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), _transposed),
-    ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _conv),
-    ((nn.RNNBase, nn.RNNCellBase), _recurrent),
-    (nn.MultiheadAttention, _attention),
-    ((nn.Embedding, nn.EmbeddingBag), _embedding),
-    (nn.Bilinear, _bilinear),
-    (_NORMS, _norm),
-)
-
-
-def read(module: nn.Module, name: str, tensor: Tensor, path: str | None = None) -> ParamInfo:
-    """What one parameter of one module means.
+    Nothing of the model changes: parameters, buffers, mode, gradients and random state are as before.
 
     Args:
-        module: The module that owns it.
-        name: Its name in that module.
-        tensor: The parameter.
-        path: What to call it; its name where nothing is said.
-
-    Example:
-        >>> conv = nn.ConvTranspose2d(6, 4, 3, groups=2)
-        >>> info = read(conv, "weight", conv.weight)
-        >>> info.shape, info.axes
-        ((2, 3, 2, 3, 3), ('batch', 'in', 'out', 'spatial', 'spatial'))
-    """
-    found: ParamInfo | None = None
-    if "bias" not in name and (tensor.dim() > 1 or isinstance(module, _NORMS)):
-        reading = next((reading for kinds, reading in _READINGS if isinstance(module, kinds)), None)
-        found = reading(module, name, tensor) if reading is not None else None
-    elif isinstance(module, _NORMS):
-        found = _norm(module, name, tensor)
-    plain = _info(name, tensor, (), "bias" if "bias" in name else "unknown")
-    return replace(found or plain, path=path or name)
-
-
-def _parameters(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
-    """Path, owner, own name and values of each parameter, a shared one once."""
-    seen: set[int] = set()
-    for prefix, module in model.named_modules():
-        for name, tensor in module.named_parameters(recurse=False):
-            if id(tensor) not in seen:
-                seen.add(id(tensor))
-                yield f"{prefix}.{name}" if prefix else name, module, name, tensor
-
-
-def describe(model: nn.Module) -> ModelInfo:
-    """Read the parameters of a model, in the model's order.
+        model: Any module.
+        example: What to call it with, batch in front: an array, a tuple of positional arguments or a mapping of
+            keyword arguments. It is run once, without values where that can be. None reads the parameters alone.
 
     Raises:
-        ModelError: If a lazy module has not seen its first batch.
+        ModelError: If a lazy module has not seen its first batch, or the model cannot be run on the example.
 
     Example:
-        >>> [(param.path, param.axes) for param in describe(nn.Sequential(nn.Linear(3, 2))).params]
+        >>> info = describe(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.zeros(5, 3))
+        >>> [(param.path, param.axes) for param in info.params]
         [('0.weight', ('out', 'in')), ('0.bias', ())]
+        >>> [(op.kind, op.name, op.params) for op in info.ops]
+        [('input', '', ()), ('weight', '', ('0.weight', '0.bias')), ('activation', 'relu', ())]
     """
-    lazy = [path for path, *_, tensor in _parameters(model) if isinstance(tensor, nn.parameter.UninitializedParameter)]
-    if lazy:
+    return read_all(model) if example is None else trace.describe(model, example)
+
+
+def values(model: nn.Module, path: str) -> NDArray[np.floating[Any]]:
+    """A parameter's values as a NumPy array of its own, in float64 where the model has that, else in float32.
+
+    Raises:
+        UnknownNameError, ModelError: If the model has no such parameter, or it has no values yet.
+
+    Example:
+        >>> values(nn.Linear(3, 2), "weight").shape
+        (2, 3)
+    """
+    tensor = _parameter(model, path).detach()
+    if tensor.is_meta:
+        raise ModelError("The parameter has no values yet", given=f"{path}, on the meta device", hint=_HINT)
+    whole = tensor.full_tensor() if is_sharded(tensor) else tensor
+    dtype = torch.float64 if whole.dtype == torch.float64 else torch.float32
+    return whole.to("cpu", dtype, copy=True).numpy()  # type: ignore[no-any-return]
+
+
+_HINT = "fanin.init gives a model on the meta device its memory and fills it."
+
+
+def _parameter(model: nn.Module, path: str) -> Tensor:
+    found = dict(model.named_parameters(remove_duplicate=False))
+    if path not in found:
+        raise unknown_name("parameter in the model", path, found)
+    return found[path]
+
+
+def materialise(model: nn.Module, device: str | torch.device = "cpu") -> None:
+    """Give a model that was built on the meta device its memory; the parameters hold whatever was there before.
+
+    Running statistics of normalisations get their starting values. Tied parameters stay tied. What has memory
+    already is left as it is.
+
+    Raises:
+        ModelError: If another buffer is on the meta device, whose values cannot be known; nothing is changed then.
+
+    Example:
+        >>> with torch.device("meta"):
+        ...     model = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+        >>> materialise(model)
+        >>> model[0].weight.device.type, model[1].running_var.tolist()
+        ('cpu', [1.0, 1.0])
+    """
+    norms = [each for each in model.modules() if isinstance(each, nn.modules.batchnorm._NormBase)]
+    known = {id(buffer) for norm in norms for buffer in norm._buffers.values()}
+    missing = [path for path, buffer in model.named_buffers() if buffer.is_meta and id(buffer) not in known]
+    if missing:
         raise ModelError(
-            "The model has parameters that do not exist yet", given=", ".join(lazy), hint="Call it once on a batch."
+            "The model has buffers without values, and fanin cannot know them",
+            given=", ".join(missing),
+            hint="Build the model on a device that has memory, or give these buffers their values first.",
         )
-    attention = {id(module.out_proj) for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
-
-    def info(path: str, module: nn.Module, name: str, tensor: Tensor) -> ParamInfo:
-        found = read(module, name, tensor, path)
-        return replace(found, role="attention") if id(module) in attention and found.axes else found
-
-    return ModelInfo("torch", tuple(info(*each) for each in _parameters(model)))
+    made: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, tensor in module._parameters.items():
+            if tensor is None or not tensor.is_meta:
+                continue
+            if id(tensor) not in made:
+                made[id(tensor)] = nn.Parameter(torch.empty_like(tensor, device=device), tensor.requires_grad)
+            module._parameters[name] = made[id(tensor)]
+        if isinstance(module, nn.RNNBase):  # it keeps a list of its weights beside them
+            module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
+            module.flatten_parameters()
+    for norm in norms:
+        if any(buffer is not None and buffer.is_meta for buffer in norm._buffers.values()):
+            for name, buffer in norm._buffers.items():
+                norm._buffers[name] = None if buffer is None else torch.empty_like(buffer, device=device)
+            norm.reset_running_stats()
 
 
 def write(model: nn.Module, arrays: Mapping[str, NDArray[np.float32]]) -> None:
@@ -158,7 +134,7 @@ def write(model: nn.Module, arrays: Mapping[str, NDArray[np.float32]]) -> None:
         UnknownNameError, ModelError: If the model has no such parameter, or one of another shape; nothing is
             written then.
     """
-    tensors = {path: tensor for path, _, _, tensor in _parameters(model)}
+    tensors = {path: tensor for path, _, _, tensor in parameters(model)}
     shapes = {param.path: param.shape for param in describe(model).params}
     missing = set(arrays) - set(tensors)
     if missing:
@@ -170,6 +146,137 @@ def write(model: nn.Module, arrays: Mapping[str, NDArray[np.float32]]) -> None:
         for path, array in arrays.items():
             # Arrays of JAX cannot be written to, and slices may run backwards; PyTorch takes neither.
             tensors[path].copy_(torch.from_numpy(np.array(array, order="C")).reshape(tensors[path].shape))
+
+
+# ------------------------------------------------------------------------------------------------------- fill
+@dataclass(frozen=True)
+class _Write:
+    """One parameter that a plan fills, checked."""
+
+    entry: PlanEntry
+    tensor: Tensor
+    law: Draw
+
+    @property
+    def param(self) -> ParamInfo:
+        """Its description, with an axis for each of its sizes."""
+        return _with_axes(self.entry.param)
+
+
+def fill(model: nn.Module, plan: Plan, progress: Callable[[int], None] | None = None, *, keep: bool = True) -> None:
+    """Draw what a plan chooses into a model, all of it or nothing.
+
+    The lengths that weight normalisation keeps beside a weight are set to those of what is drawn, unless the plan
+    chooses for them, too.
+
+    Args:
+        model: Its parameters may be sharded (DTensor) and of any floating type.
+        plan: Its paths and shapes have to be the model's.
+        progress: Told after each parameter how many elements more are done.
+        keep: Whether to hold the old values until all is done, which takes as much memory as the parameters. Values
+            that mean nothing, as after `materialise`, need not be kept.
+
+    Raises:
+        UnknownNameError, ModelError, InvalidValueError: If the plan does not fit the model, or a law a parameter;
+            nothing is written then. If anything fails later, every parameter gets back its old values that were kept.
+
+    Example:
+        >>> model = nn.Linear(3, 2)
+        >>> entries = tuple(PlanEntry(param, Init("ones"), "") for param in describe(model).params)
+        >>> fill(model, Plan(entries))
+        >>> model.bias.tolist()
+        [1.0, 1.0]
+    """
+    seed, writes, lengths = check_seed(plan.seed), _checked(model, plan), _lengths(model, plan)
+    old: list[tuple[Tensor, Tensor]] = []
+    try:
+        for write in writes:
+            beside = lengths.get(write.param.path)
+            for tensor in (write.tensor, *([beside[0]] if beside is not None else [])) if keep else ():
+                old.append((tensor, tensor.detach().clone()))
+            draw_(write.tensor, write.param, write.law, seed)
+            _scale(write.tensor, write.param, write.entry.scales)
+            if beside is not None:
+                with torch.no_grad():
+                    beside[0].copy_(torch.norm_except_dim(write.tensor, 2, beside[1]))
+            if progress is not None:
+                progress(write.tensor.numel())
+    except BaseException:
+        with torch.no_grad():
+            for tensor, before in reversed(old):
+                tensor.copy_(before)
+        raise
+
+
+def _checked(model: nn.Module, plan: Plan) -> list[_Write]:
+    """What a plan writes, once everything about it is known to fit."""
+    tensors = {path: tensor for path, _, _, tensor in parameters(model)}
+    shapes = {param.path: param.shape for param in read_all(model).params}
+    writes = []
+    for entry in plan.chosen:
+        param, init = entry.param, entry.init
+        if param.path not in tensors:
+            raise unknown_name("parameter in the model", param.path, tensors)
+        tensor = tensors[param.path]
+        if param.shape not in (shapes[param.path], tuple(tensor.shape)):
+            allowed = f"{shapes[param.path]}, as the model has it"
+            raise ModelError(f"The plan is for another shape of {param.path}", given=param.shape, allowed=allowed)
+        if tensor.is_meta:
+            raise ModelError("The parameter has no memory", given=f"{param.path}, on the meta device", hint=_HINT)
+        if not tensor.is_floating_point():
+            given = f"{param.path}: {tensor.dtype}"
+            raise ModelError("The parameter cannot be drawn", given=given, allowed="a real floating type")
+        if entry.scales and len(entry.scales) != param.gates:
+            raise InvalidValueError(
+                f"The factors for {param.path} are not one for each gate", given=entry.scales, allowed=str(param.gates)
+            )
+        writes.append(_Write(entry, tensor, _law(param, init or Init("zeros"))))
+    return writes
+
+
+def _with_axes(param: ParamInfo) -> ParamInfo:
+    """A parameter that is no weight as a row of units, so that laws without fans have an order to draw in."""
+    units: list[Axis] = ["out"] * len(param.shape)
+    return param if param.axes else replace(param, axes=tuple(units))
+
+
+def _law(param: ParamInfo, init: Init) -> Draw:
+    """What to draw; a law that needs fans is refused where a parameter has none."""
+    law = decide(init, fans_of(_with_axes(param)))
+    if not param.axes and law != decide(init, Fans(7, 11)):
+        raise InvalidValueError(
+            f"{init.name} needs fan-in and fan-out, which {param.path} does not have",
+            given=f"shape {param.shape}",
+            allowed="zeros, ones, constant, random_normal, random_uniform or truncated_normal",
+        )
+    check_fit(_with_axes(param), law)
+    return law
+
+
+def _lengths(model: nn.Module, plan: Plan) -> dict[str, tuple[Tensor, int]]:
+    """By the path of a weight under weight normalisation: the lengths beside it that follow what is drawn."""
+    chosen = {entry.param.path for entry in plan.chosen}
+    found = {path: each for path, each in magnitudes(model).items() if path in chosen and each.path not in chosen}
+    return {path: (_parameter(model, each.path), each.axis) for path, each in found.items()}
+
+
+def _scale(tensor: Tensor, param: ParamInfo, scales: Sequence[float]) -> None:
+    """Multiply each gate's block, side by side in the `out` axes read as one, by its factor."""
+    if not scales:
+        return
+    sizes = [size if axis == "out" else 1 for size, axis in zip(param.shape, param.axes, strict=True)]
+    factors = torch.tensor(scales, dtype=torch.float32).repeat_interleave(math.prod(sizes) // len(scales)).view(sizes)
+    with torch.no_grad():
+        if not is_sharded(tensor):
+            tensor.view(param.shape).mul_(factors.to(tensor.device))
+            return
+        local, corner = _shard(tensor)
+        whole = factors.expand(param.shape).reshape(tensor.shape) if param.shape != tuple(tensor.shape) else factors
+        part = tuple(
+            slice(at, at + size) if length > 1 else slice(None)
+            for at, size, length in zip(corner, local.shape, whole.shape, strict=True)
+        )
+        local.mul_(whole[part].to(local.device))
 
 
 def draw_(tensor: Tensor, param: ParamInfo, law: Draw, seed: int) -> None:

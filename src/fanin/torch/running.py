@@ -1,0 +1,148 @@
+"""Running a user's model for our own ends, and leaving it as it was."""
+
+import random
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from fanin.errors import ModelError
+
+__all__ = ["arguments", "calling", "preserved", "swap", "tensors_of"]
+
+
+def arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """An example as positional and keyword arguments, copied to where the model is.
+
+    Args:
+        model: Whose first parameter says the device, and the type that NumPy's floating numbers get.
+        example: An array, a tuple of positional arguments, or a mapping of keyword arguments.
+    """
+    own = next((each for each in model.parameters()), None)
+
+    def ready(thing: Any) -> Any:
+        """A tensor of our own, which the model may overwrite."""
+        if isinstance(thing, np.ndarray | np.generic):
+            tensor = torch.from_numpy(np.array(thing, order="C"))
+            floating = tensor.is_floating_point() and own is not None and own.is_floating_point()
+            thing = tensor.to(own.dtype) if floating and own is not None else tensor
+        if not isinstance(thing, Tensor):
+            return thing
+        stays = own is None or thing.is_meta  # what has no values cannot be given any
+        return thing.detach().to(thing.device if stays else own.device).clone()  # type: ignore[union-attr]
+
+    if isinstance(example, Mapping):
+        return (), {str(key): pytree.tree_map(ready, value) for key, value in example.items()}
+    return tuple(pytree.tree_map(ready, each) for each in (example if isinstance(example, tuple) else (example,))), {}
+
+
+def _containers(module: nn.Module) -> list[tuple[Any, Any]]:
+    """The lists, dictionaries and sets that a module holds, each with a copy."""
+    return [(each, copy(each)) for each in vars(module).values() if isinstance(each, list | dict | set)]
+
+
+@contextmanager
+def preserved(model: nn.Module) -> Iterator[None]:
+    """Whatever happens inside: attributes, buffers, the modes and random states are the same afterwards.
+
+    The values of parameters and their gradients are not looked after.
+    """
+    modules = list(model.modules())
+    held = [(module, dict(vars(module)), _containers(module)) for module in modules]
+    tensors = {id(each): each for module in modules for each in _held_tensors(module)}
+    copies = [(each, each.detach().clone()) for each in tensors.values() if not each.is_meta]
+    states = random.getstate(), np.random.get_state()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        with torch.random.fork_rng(devices), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.backends.mha.set_fastpath_enabled(False)  # it computes a whole layer in one unseen call
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        for module, attributes, containers in held:
+            _restore(module, attributes, containers)
+        with torch.no_grad():
+            for tensor, old in copies:
+                if not torch.equal(tensor, old):  # memory that elements share cannot be written to
+                    tensor.copy_(old)
+
+
+def _held_tensors(module: nn.Module) -> list[Tensor]:
+    """Buffers and tensors that are plain attributes; sparse ones are never overwritten."""
+    every = (*module._buffers.values(), *vars(module).values())
+    return [each for each in every if isinstance(each, Tensor) and each.layout == torch.strided]
+
+
+def _restore(module: nn.Module, attributes: dict[str, Any], containers: list[tuple[Any, Any]]) -> None:
+    own = vars(module)
+    own.clear()
+    own.update(attributes)
+    for container, old in containers:
+        if isinstance(container, list):
+            container[:] = old
+        else:
+            container.clear()
+            container.update(old)
+
+
+def swap(model: nn.Module, convert: Callable[[Tensor], Tensor], convert_held: Callable[[Tensor], Tensor]) -> None:
+    """Put other tensors in the place of parameters, and of buffers and plain attributes; for use in `preserved`.
+
+    A tied parameter stays tied: each is converted once.
+    """
+    made: dict[int, Tensor] = {}
+
+    def once(tensor: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        if id(tensor) not in made:
+            made[id(tensor)] = function(tensor)
+        return made[id(tensor)]
+
+    for module in list(model.modules()):
+        for name, tensor in module._parameters.items():
+            if tensor is not None:
+                module._parameters[name] = once(tensor, convert)
+        for names in (module._buffers, vars(module)):
+            for name, tensor in list(names.items()):
+                if isinstance(tensor, Tensor):
+                    names[name] = once(tensor, convert_held)
+        if isinstance(module, nn.RNNBase):  # it keeps a list of its weights beside them
+            vars(module)["_flat_weights"] = [getattr(module, name, None) for name in module._flat_weights_names]
+
+
+@contextmanager
+def calling() -> Iterator[None]:
+    """Turn whatever a user's model raises into our own error."""
+    try:
+        yield
+    except Exception as error:  # a user's model may raise anything
+        text = str(error).strip().splitlines()
+        raise ModelError(
+            "The model could not be run on the example",
+            given=f"{type(error).__name__}: {text[0] if text else ''}",
+            hint="The example is what the model is called with, batch in front: an array, a tuple of positional "
+            "arguments or a mapping of keyword arguments, of the right shapes and types.",
+        ) from error
+
+
+def tensors_of(output: Any) -> list[Tensor]:
+    """The tensors that a model returns, in order, however they are nested."""
+    if isinstance(output, Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        return [each for value in output.values() for each in tensors_of(value)]
+    if isinstance(output, tuple | list):
+        return [each for value in output for each in tensors_of(value)]
+    if is_dataclass(output) and not isinstance(output, type):
+        return [each for one in fields(output) for each in tensors_of(getattr(output, one.name))]
+    return []
