@@ -229,8 +229,6 @@ def init(
     if tuning and batch is None:
         raise InvalidValueError(f"{recipe} looks at data", given="no batch", hint="Give one: calibrate=x.")
     tuned = bool(tuning) or calibrate is not None
-    if hasattr(adapter, "materialise"):  # PyTorch alone has models without memory
-        adapter.materialise(model)
     with _progress(decided, quiet) as advance, _restored(adapter, model, decided if tuned else None):
         adapter.fill(model, decided, advance)
         if tuned:
@@ -263,7 +261,10 @@ def _tuned(adapter: ModuleType, model: Any, decided: Plan, tuning: str, batch: A
 @contextmanager
 def _restored(adapter: ModuleType, model: Any, changed: Plan | None) -> Iterator[None]:
     """If something fails, the old values of what a plan changes come back; `fill` alone undoes itself."""
-    old = {} if changed is None else {e.param.path: adapter.values(model, e.param.path) for e in changed.chosen}
+    try:
+        old = {} if changed is None else {e.param.path: adapter.values(model, e.param.path) for e in changed.chosen}
+    except ModelError:  # without memory, as on the meta device: there is nothing that could come back
+        old = {}
     try:
         yield
     except BaseException:

@@ -374,7 +374,7 @@ UNFIT = {
     "shape": (unfit("low.weight", shape=(7, 5)), ModelError, "low.weight"),
     "no fans": (unfit("norm.weight"), InvalidValueError, "norm.weight"),
     "law": (unfit("conv.weight", "identity"), InvalidValueError, "identity"),
-    "gates": (lambda param: PlanEntry(param, Init("ones"), "", scales=(1.0,)), InvalidValueError, "factors"),
+    "gates": (lambda param: PlanEntry(param, Init("ones"), "", scales=(1.0,)), InvalidValueError, "factor for each"),
 }
 
 
@@ -408,13 +408,19 @@ def test_a_fill_that_is_broken_off_is_undone(error):
     assert all(torch.equal(each, before[path]) for path, each in model.named_parameters())
 
 
-def test_integers_and_the_meta_device_are_refused():
+def test_integers_are_refused():
     model = nn.Module()
     model.counts = nn.Parameter(torch.zeros(3, dtype=torch.int64), requires_grad=False)
     with pytest.raises(ModelError, match="int64"):
         fill(model, plan_of(model))
-    with pytest.raises(ModelError, match="meta"):
-        fill(several().to("meta"), plan_of(several()))
+
+
+def test_a_model_on_the_meta_device_is_filled_like_any_other():
+    model, other = several().to("meta"), several()
+    fill(model, plan_of(other))
+    fill(other, plan_of(other))
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
 
 
 def test_the_lengths_of_weight_normalisation_follow_what_is_drawn():

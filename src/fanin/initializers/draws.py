@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fanin.errors import InvalidValueError
-from fanin.initializers.fans import axes_of, axes_of_shape, canonical_order, fans_of
+from fanin.initializers.fans import Fans, axes_of, axes_of_shape, canonical_order, fans_of
 from fanin.initializers.fills import fill_box
 from fanin.initializers.laws import Draw, Independent
 from fanin.initializers.specs import canonical, decide
@@ -16,7 +16,7 @@ from fanin.initializers.streams import check_seed
 from fanin.initializers.structures import build, check
 from fanin.records import Axis, Init, ParamInfo
 
-__all__ = ["boxes", "check_fit", "draw_law", "draw_param", "layout", "sample"]
+__all__ = ["boxes", "check_fit", "draw_law", "draw_param", "gate_factors", "law_of", "layout", "sample"]
 
 Floats = NDArray[np.float32]
 Index = Sequence[slice]
@@ -54,6 +54,57 @@ def draw_law(param: ParamInfo, draw: Draw, seed: int, part: Index | None = None)
     whole = build(draw, shape, axes, param.gates * param.groups, seed, param.path).transpose(np.argsort(order))
     # Not ascontiguousarray, which would give a scalar an axis.
     return np.asarray(whole[tuple(slice(low, high) for low, high in edges)], order="C")
+
+
+def law_of(param: ParamInfo, init: Init) -> Draw:
+    """What an initializer draws for a described parameter.
+
+    Raises:
+        InvalidValueError: If it means nothing on this parameter; the message begins with the parameter's path.
+
+    Example:
+        >>> law_of(ParamInfo("w", (3, 2), "float32", ("in", "out"), "dense"), Init("zeros"))
+        Constant(value=0.0)
+    """
+    try:
+        law = decide(init, fans_of(param))
+        # A law that would be another with other fans needs them, and what is no weight has none.
+        if not param.axes and law != decide(init, Fans(7, 11)):
+            raise InvalidValueError(
+                f"{init.name} needs fan-in and fan-out", given=f"shape {param.shape}",
+                allowed="zeros, ones, constant, random_normal, random_uniform or truncated_normal",
+            )  # fmt: skip
+        check_fit(param, law)
+    except InvalidValueError as error:
+        raise InvalidValueError(
+            f"{param.path}: {error.what}", given=error.given, allowed=error.allowed, hint=error.hint
+        ) from None
+    return law
+
+
+def gate_factors(param: ParamInfo, scales: Sequence[float]) -> Floats:
+    """The factor of each entry, one for each gate, in a shape that spreads over the parameter's.
+
+    Args:
+        param: Its gates lie side by side in the `out` axes, read as one.
+        scales: As in `fanin.records.PlanEntry`; none at all for factors of 1.
+
+    Raises:
+        InvalidValueError: If there is not one for each gate.
+
+    Example:
+        >>> bias = ParamInfo("b", (8,), "float32", ("out",), "bias", gates=4)
+        >>> gate_factors(bias, (0.0, 1.0, 0.0, 0.0)).tolist()
+        [0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    if scales and len(scales) != param.gates:
+        raise InvalidValueError(
+            f"{param.path}: there is not one factor for each gate", given=scales, allowed=f"{param.gates} numbers"
+        )
+    if len(set(scales)) < 2:
+        return np.full((1,) * len(param.shape), scales[0] if scales else 1.0, np.float32)
+    sizes = [size if axis == "out" else 1 for size, axis in zip(param.shape, axes_of(param), strict=True)]
+    return np.repeat(np.asarray(scales, np.float32), math.prod(sizes) // len(scales)).reshape(sizes)
 
 
 def check_fit(param: ParamInfo, draw: Draw) -> None:

@@ -125,12 +125,14 @@ class _Auto:
             wanted = Wish(second, chain.reason, "architecture", wanted.otherwise, chain.warning)
         if wanted.warning:
             self.warnings[wanted.warning] = None
+        # Attention averages at the start: to make up for that would enlarge a branch as soon as it looks at something.
+        averaged = any(self.graph.ops[each].kind in ("attention", "matmul") for each in self.graph.comes_from(index))
         fans = fans_of(param)
         self.seconds[param.path] = second / (given * fans.fan_in * value)
         self._decide(
             param.path, init or scaled(second / (given * value)),
             f"{param.role.replace('_', ' ')}, fan-in {fans.fan_in}: {wanted.reason}",
-            wanted.considers, wanted.otherwise, output=second,
+            wanted.considers, wanted.otherwise, output=None if averaged else second,
         )  # fmt: skip
 
     def _stream(self, index: int, signals: Sequence[Signal]) -> float | None:

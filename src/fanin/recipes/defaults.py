@@ -24,9 +24,7 @@ def torch_default(info: ModelInfo) -> Plan:
         if name.endswith("_proj_weight"):
             return Init("glorot_uniform"), "torch: Xavier"
         if param.role in WEIGHT_ROLES:
-            return _uniform(
-                _torch_number(param)
-            ), "torch: uniform up to 1 / sqrt of what it sums"
+            return _uniform(_torch_number(param)), "torch: uniform up to 1 / sqrt of what it sums"
         if param.role == "bias" and not param.path.endswith(("in_proj_bias", "out_proj.bias")):
             owner = owners.get(param.path) if "_ih" not in name and "_hh" not in name else None
             owner = owner or weights.get(f"{param.path.removesuffix(name)}{name.replace('bias', 'weight')}")

@@ -178,6 +178,12 @@ class Graph:
             before[index] + after[index] - (op.kind == "weight") for index, op in enumerate(self.ops)
         )  # fmt: skip
 
+    def _passes(self, index: int) -> bool:
+        """Whether a step only passes its signal on; multiplying with a constant matrix mixes positions at most."""
+        op = self.ops[index]
+        mixes = op.kind == "matmul" and not all(self.live[source] for source in op.inputs)
+        return mixes or op.kind in (*PASSING, "concat")
+
     def follows(self, index: int) -> tuple[int, ...]:
         """The steps that a step's output reaches, seen through those that only pass it on.
 
@@ -194,7 +200,7 @@ class Graph:
                 if user in seen:
                     continue
                 seen.add(user)
-                if self.ops[user].kind in (*PASSING, "concat"):
+                if self._passes(user):
                     waiting.append(user)
                 else:
                     found.append(user)
@@ -206,7 +212,7 @@ class Graph:
         waiting = list(reversed(self.ops[index].inputs))
         while waiting:
             at = waiting.pop()
-            if self.ops[at].kind in (*PASSING, "concat"):
+            if self._passes(at):
                 waiting.extend(reversed(self.ops[at].inputs))
             else:
                 found.append(at)

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from fanin.errors import InvalidValueError, unknown_name
-from fanin.initializers import canonical, decide
-from fanin.initializers.draws import check_fit
-from fanin.initializers.fans import Fans, fans_of
+from fanin.initializers import canonical
+from fanin.initializers.draws import law_of
 from fanin.recipes.table import decide_all
 from fanin.records import Init, ModelInfo, ParamInfo, Plan, PlanEntry
 
@@ -67,28 +66,9 @@ def decided(
 
     entries = tuple(map(limited, plan.entries))
     for entry in entries:
-        _check(entry)
+        if entry.init is not None:
+            law_of(entry.param, entry.init)  # refused now, not when half is written
     return replace(plan, entries=entries, seed=seed, recipe=str(recipe))
-
-
-def _check(entry: PlanEntry) -> None:
-    """Refuse a law that means nothing on its parameter, before anything is drawn."""
-    param = entry.param
-    if entry.init is None:
-        return
-    try:
-        law = decide(entry.init, fans_of(param))
-        # A law that would be another with other fans needs them, and what is no weight has none.
-        if not param.axes and law != decide(entry.init, Fans(7, 11)):
-            raise InvalidValueError(
-                f"{entry.init.name} needs fan-in and fan-out", given=f"shape {param.shape}",
-                allowed="zeros, ones, constant, random_normal, random_uniform or truncated_normal",
-            )  # fmt: skip
-        check_fit(param, law)
-    except InvalidValueError as error:
-        raise InvalidValueError(
-            f"{param.path}: {error.what}", given=error.given, allowed=error.allowed, hint=error.hint
-        ) from None
 
 
 def _names(patterns: Patterns) -> tuple[str, ...]:

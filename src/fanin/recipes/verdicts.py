@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.initializers.draws import draw_law
+from fanin.initializers.draws import draw_law, gate_factors
 from fanin.initializers.fans import axes_of, canonical_order
 from fanin.initializers.laws import (
     Centred,
@@ -42,7 +42,7 @@ class Values:
 
     def divided(self, scales: Sequence[float]) -> Array:
         """The values of the gates whose factor is not 0, each divided by it, one after the other."""
-        factors = np.broadcast_to(_factors(self.param, scales), self.array.shape)
+        factors = np.broadcast_to(gate_factors(self.param, scales), self.array.shape)
         kept = factors != 0
         return np.asarray(self.array[kept] / factors[kept])
 
@@ -62,19 +62,10 @@ class Values:
         return found.reshape(-1, receptive, rows, columns // side)
 
 
-def _factors(param: ParamInfo, scales: Sequence[float]) -> NDArray[np.float32]:
-    """The factor of each entry, in a shape that spreads over the parameter's; 1 where there are none."""
-    if not scales:
-        return np.ones((1,) * len(param.shape), np.float32)
-    axes = axes_of(param)
-    sizes = [size if axis == "out" else 1 for size, axis in zip(param.shape, axes, strict=True)]
-    return np.repeat(np.asarray(scales, np.float32), math.prod(sizes) // len(scales)).reshape(sizes)
-
-
 def planned(param: ParamInfo, law: Draw, seed: int, scales: Sequence[float]) -> NDArray[np.float32]:
     """What a plan with this seed gives a parameter."""
     drawn = np.float32(law.value) if isinstance(law, Constant) else draw_law(param, law, seed)
-    return np.broadcast_to(drawn * _factors(param, scales), param.shape)
+    return np.broadcast_to(drawn * gate_factors(param, scales), param.shape)
 
 
 def same(array: Array, wanted: NDArray[np.float32], dtype: str) -> NDArray[np.bool_]:
@@ -112,7 +103,7 @@ def misfit(param: ParamInfo, law: Draw, scales: Sequence[float], values: Values,
     """
     if is_certain(law):
         return _difference(values, planned(param, law, 0, scales))
-    factors = _factors(param, scales)
+    factors = gate_factors(param, scales)
     if np.any(values.array[np.broadcast_to(factors == 0, param.shape)]):
         return "is not 0 where its factor is"
     if not factors.any():

@@ -1,9 +1,8 @@
 """PyTorch modules read and written: the only place where PyTorch's weight layouts are interpreted."""
 
-import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fanin.errors import InvalidValueError, ModelError, UnknownNameError, unknown_name
-from fanin.initializers import decide
-from fanin.initializers.draws import boxes, check_fit, draw_law
-from fanin.initializers.fans import Fans, canonical_order, fans_of
+from fanin.errors import ModelError, UnknownNameError, unknown_name
+from fanin.initializers.draws import boxes, draw_law, gate_factors, law_of
+from fanin.initializers.fans import axes_of, canonical_order
 from fanin.initializers.fills import fill_box
 from fanin.initializers.laws import Constant, Draw, Independent
 from fanin.initializers.streams import check_seed
-from fanin.records import Axis, Init, ModelInfo, ParamInfo, Plan, PlanEntry
+from fanin.records import Init, ModelInfo, ParamInfo, Plan
 from fanin.torch import trace
 from fanin.torch.examples import examples
 from fanin.torch.layouts import magnitudes, parameters, read, read_all
@@ -151,34 +149,35 @@ def write(model: nn.Module, arrays: Mapping[str, NDArray[np.float32]]) -> None:
 # ------------------------------------------------------------------------------------------------------- fill
 @dataclass(frozen=True)
 class _Write:
-    """One parameter that a plan fills, checked."""
+    """One parameter that a plan fills, checked.
 
-    entry: PlanEntry
-    tensor: Tensor
+    Attributes:
+        path: Of the tensor in the model.
+        law: What to draw.
+        is_new: Whether the tensor has no values yet that could come back.
+    """
+
+    path: str
+    param: ParamInfo
     law: Draw
-
-    @property
-    def param(self) -> ParamInfo:
-        """Its description, with an axis for each of its sizes."""
-        return _with_axes(self.entry.param)
+    scales: tuple[float, ...]
+    is_new: bool
 
 
-def fill(model: nn.Module, plan: Plan, progress: Callable[[int], None] | None = None, *, keep: bool = True) -> None:
+def fill(model: nn.Module, plan: Plan, progress: Callable[[int], None] | None = None) -> None:
     """Draw what a plan chooses into a model, all of it or nothing.
 
-    The lengths that weight normalisation keeps beside a weight are set to those of what is drawn, unless the plan
-    chooses for them, too.
+    A model on the meta device gets its memory first. The lengths that weight normalisation keeps beside a weight are
+    set to those of what is drawn, unless the plan chooses for them, too.
 
     Args:
         model: Its parameters may be sharded (DTensor) and of any floating type.
         plan: Its paths and shapes have to be the model's.
         progress: Told after each parameter how many elements more are done.
-        keep: Whether to hold the old values until all is done, which takes as much memory as the parameters. Values
-            that mean nothing, as after `materialise`, need not be kept.
 
     Raises:
         UnknownNameError, ModelError, InvalidValueError: If the plan does not fit the model, or a law a parameter;
-            nothing is written then. If anything fails later, every parameter gets back its old values that were kept.
+            nothing is written then. If anything fails later, every parameter gets its old values back.
 
     Example:
         >>> model = nn.Linear(3, 2)
@@ -187,20 +186,22 @@ def fill(model: nn.Module, plan: Plan, progress: Callable[[int], None] | None = 
         >>> model.bias.tolist()
         [1.0, 1.0]
     """
-    seed, writes, lengths = check_seed(plan.seed), _checked(model, plan), _lengths(model, plan)
+    seed, writes = check_seed(plan.seed), _checked(model, plan)
+    materialise(model)
+    tensors, lengths = dict(model.named_parameters(remove_duplicate=False)), _lengths(model, plan)
     old: list[tuple[Tensor, Tensor]] = []
     try:
         for write in writes:
-            beside = lengths.get(write.param.path)
-            for tensor in (write.tensor, *([beside[0]] if beside is not None else [])) if keep else ():
-                old.append((tensor, tensor.detach().clone()))
-            draw_(write.tensor, write.param, write.law, seed)
-            _scale(write.tensor, write.param, write.entry.scales)
+            tensor, beside = tensors[write.path], lengths.get(write.path)
+            for each in () if write.is_new else (tensor, *([beside[0]] if beside is not None else [])):
+                old.append((each, each.detach().clone()))
+            draw_(tensor, write.param, write.law, seed)
+            _scale(tensor, write.param, write.scales)
             if beside is not None:
                 with torch.no_grad():
-                    beside[0].copy_(torch.norm_except_dim(write.tensor, 2, beside[1]))
+                    beside[0].copy_(torch.norm_except_dim(tensor, 2, beside[1]))
             if progress is not None:
-                progress(write.tensor.numel())
+                progress(tensor.numel())
     except BaseException:
         with torch.no_grad():
             for tensor, before in reversed(old):
@@ -214,43 +215,20 @@ def _checked(model: nn.Module, plan: Plan) -> list[_Write]:
     shapes = {param.path: param.shape for param in read_all(model).params}
     writes = []
     for entry in plan.chosen:
-        param, init = entry.param, entry.init
+        param = entry.param
         if param.path not in tensors:
             raise unknown_name("parameter in the model", param.path, tensors)
         tensor = tensors[param.path]
         if param.shape not in (shapes[param.path], tuple(tensor.shape)):
             allowed = f"{shapes[param.path]}, as the model has it"
             raise ModelError(f"The plan is for another shape of {param.path}", given=param.shape, allowed=allowed)
-        if tensor.is_meta:
-            raise ModelError("The parameter has no memory", given=f"{param.path}, on the meta device", hint=_HINT)
         if not tensor.is_floating_point():
             given = f"{param.path}: {tensor.dtype}"
             raise ModelError("The parameter cannot be drawn", given=given, allowed="a real floating type")
-        if entry.scales and len(entry.scales) != param.gates:
-            raise InvalidValueError(
-                f"The factors for {param.path} are not one for each gate", given=entry.scales, allowed=str(param.gates)
-            )
-        writes.append(_Write(entry, tensor, _law(param, init or Init("zeros"))))
+        gate_factors(param, entry.scales)
+        law = law_of(param, entry.init or Init("zeros"))
+        writes.append(_Write(param.path, param, law, entry.scales, tensor.is_meta))
     return writes
-
-
-def _with_axes(param: ParamInfo) -> ParamInfo:
-    """A parameter that is no weight as a row of units, so that laws without fans have an order to draw in."""
-    units: list[Axis] = ["out"] * len(param.shape)
-    return param if param.axes else replace(param, axes=tuple(units))
-
-
-def _law(param: ParamInfo, init: Init) -> Draw:
-    """What to draw; a law that needs fans is refused where a parameter has none."""
-    law = decide(init, fans_of(_with_axes(param)))
-    if not param.axes and law != decide(init, Fans(7, 11)):
-        raise InvalidValueError(
-            f"{init.name} needs fan-in and fan-out, which {param.path} does not have",
-            given=f"shape {param.shape}",
-            allowed="zeros, ones, constant, random_normal, random_uniform or truncated_normal",
-        )
-    check_fit(_with_axes(param), law)
-    return law
 
 
 def _lengths(model: nn.Module, plan: Plan) -> dict[str, tuple[Tensor, int]]:
@@ -264,8 +242,7 @@ def _scale(tensor: Tensor, param: ParamInfo, scales: Sequence[float]) -> None:
     """Multiply each gate's block, side by side in the `out` axes read as one, by its factor."""
     if not scales:
         return
-    sizes = [size if axis == "out" else 1 for size, axis in zip(param.shape, param.axes, strict=True)]
-    factors = torch.tensor(scales, dtype=torch.float32).repeat_interleave(math.prod(sizes) // len(scales)).view(sizes)
+    factors = torch.from_numpy(gate_factors(param, scales))
     with torch.no_grad():
         if not is_sharded(tensor):
             tensor.view(param.shape).mul_(factors.to(tensor.device))
@@ -325,7 +302,7 @@ def _fill(target: Tensor, corner: tuple[int, ...], param: ParamInfo, law: Draw, 
         part = [slice(at, at + size) for at, size in zip(corner, target.shape, strict=True)]
         target.copy_(torch.from_numpy(draw_law(param, law, seed, part)))
         return
-    order = canonical_order(param.axes)
+    order = canonical_order(axes_of(param))
     view, corner = target.permute(order), tuple(corner[i] for i in order)
     shape = tuple(param.shape[i] for i in order)
     if view.dtype == torch.float32 and view.device.type == "cpu" and not view.is_neg():
