@@ -15,8 +15,9 @@ LAYERS = (
     ("activations", "stats"),
     ("theory",),
     ("initializers",),
-    ("recipes",),
-    ("jax", "keras", "torch"),
+    ("recipes", "training"),
+    ("jax",),
+    ("keras", "torch"),
     ("frameworks",),
     ("experiments",),
     ("report",),
@@ -24,7 +25,7 @@ LAYERS = (
     ("cli",),
 )
 """From the bottom up: a part imports from its own layer's parts of the same folder and from layers before it."""
-FRAMEWORKS = {"jax": {"jax"}, "keras": {"keras", "jax"}, "torch": {"torch"}}
+FRAMEWORKS = {"jax": {"jax", "flax"}, "keras": {"keras", "jax"}, "torch": {"torch"}}
 LEVEL = {part: level for level, layer in enumerate(LAYERS) for part in layer}
 FILES = sorted(SOURCE.rglob("*.py"))
 HEAVY = {
@@ -115,7 +116,10 @@ def test_the_public_names_are_sorted_and_there() -> None:
     import fanin
 
     assert fanin.__all__ == sorted(fanin.__all__)
-    assert fanin.__all__ == ["FaninError", "Init", "__version__", "canonical", "compare", "make_task", "sample"]
+    assert fanin.__all__ == [
+        *("FaninError", "Init", "Plan", "__version__", "audit", "canonical", "compare", "describe", "init"),
+        *("make_task", "plan", "sample"),
+    ]
     assert dir(fanin) == fanin.__all__
     with pytest.raises(AttributeError, match="nothing"):
         _ = fanin.nothing
