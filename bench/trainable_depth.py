@@ -25,7 +25,7 @@ from fanin.theory import depth_scales
 
 SIGMA_B2 = 0.05
 VARIANCES = (0.8, 1.0, 1.3, 1.76, 2.5, 3.5)
-DEPTHS = (10, 20, 30, 40, 60, 80, 100)
+DEPTHS = (10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70, 80)
 WIDTH = 100
 
 MODEL = """

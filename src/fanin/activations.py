@@ -247,6 +247,7 @@ def _measured(name: str, phi: Callable[[Any], Any]) -> Activation:
                 "The activation is too rough to be integrated",
                 given=f"{name}, no smooth part at {low[rough][0]:.3g}",
                 allowed="a function that is smooth but for some corners and jumps",
+                hint=_SINGLE_PRECISION if _is_single(name, phi) else None,
             )
         low, high = np.concatenate([low[rough], middle[rough, 0]]), np.concatenate([middle[rough, 0], high[rough]])
     ends = np.unique(np.concatenate(marks))
@@ -262,6 +263,18 @@ def _measured(name: str, phi: Callable[[Any], Any]) -> Activation:
         jumps=tuple(found[broken].tolist()),
         marks=tuple(ends[apart].tolist()) if apart.sum() <= _ROUGH else (),
     )
+
+
+_SINGLE_PRECISION = (
+    "It computes in float32, whose rounding looks like noise here. Let it compute in float64: JAX does after "
+    'jax.config.update("jax_enable_x64", True), PyTorch where it is given a torch.float64 tensor.'
+)
+
+
+def _is_single(name: str, phi: Callable[[Any], Any]) -> bool:
+    """Whether every value is a number of single precision, which hardly one of those in double precision is."""
+    values = values_of(name, phi, _FIRST)
+    return bool((values.astype(np.float32) == values).all())
 
 
 def _corners(narrow: Floats, ends: Floats) -> Floats:

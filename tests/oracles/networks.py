@@ -21,6 +21,10 @@ def _below(z):
     return (1 + erf(z / math.sqrt(2))) / 2
 
 
+def _logistic(z):
+    return (1 + np.tanh(z / 2)) / 2
+
+
 PHI = {
     "linear": (lambda z: z, lambda z: np.ones_like(z)),
     "relu": (lambda z: np.where(z > 0, z, 0), lambda z: np.where(z > 0, 1.0, 0.0)),
@@ -28,6 +32,7 @@ PHI = {
     "hard_tanh": (lambda z: np.clip(z, -1, 1), lambda z: np.where(np.abs(z) < 1, 1.0, 0.0)),
     "erf": (erf, lambda z: 2 / math.sqrt(math.pi) * np.exp(-z * z)),
     "gelu": (lambda z: z * _below(z), lambda z: _below(z) + z * _bell(z)),
+    "silu": (lambda z: z * _logistic(z), lambda z: _logistic(z) * (1 + z * _logistic(-z))),
     "selu": (
         lambda z: SELU_SCALE * np.where(z > 0, z, SELU_ALPHA * (np.exp(np.minimum(z, 0)) - 1)),
         lambda z: SELU_SCALE * np.where(z > 0, 1.0, SELU_ALPHA * np.exp(np.minimum(z, 0))),
@@ -47,17 +52,57 @@ class Block:
     norm: str = "none"
 
 
+SETTINGS = {
+    "relu": (2.0, 0.0, 1.0),
+    "tanh": (1.7609546396, 0.05, 0.5700478816),
+    "gelu": (1.9830582574, 0.1729223908, (3 + math.sqrt(17)) / 2),
+    "selu": (1.0, 0.0, 1.0),
+    "erf": (1.3758390073, 0.05, 0.5171768379),
+    "silu": (1.9880046831, 0.2, 1.0),
+    "hard_tanh": (1.5, 0.0, 1.0),
+    "linear": (1.0, 0.0, 1.0),
+}
+"""sigma_w2, sigma_b2 and q: at the edge of chaos, or near it; SELU at its own point."""
+
+
+def stack(kind, phi, depth):
+    """Blocks of one kind, and q; ``residual by depth`` has branches of the scale 1 / sqrt(depth)."""
+    sigma_w2, sigma_b2, q = SETTINGS[phi]
+    residual = {"plain": None, "batch": None, "residual by depth": 1 / math.sqrt(depth)}.get(kind, 1.0)
+    norm = kind if kind in ("pre", "post", "batch") else "none"
+    return [Block(phi, sigma_w2, sigma_b2, residual, norm)] * depth, q
+
+
+class Replay:
+    """Draws that are made once and given again to one network after the other: drawing costs more than all else."""
+
+    def __init__(self, rng):
+        self.rng, self.drawn, self.at = rng, [], 0
+
+    def again(self):
+        self.at = 0
+        return self
+
+    def standard_normal(self, shape, dtype):
+        if self.at == len(self.drawn):
+            self.drawn.append(self.rng.standard_normal(shape, dtype=dtype))
+        self.at += 1
+        assert self.drawn[self.at - 1].shape == shape
+        return self.drawn[self.at - 1].copy()
+
+
 @dataclass(frozen=True)
 class Passes:
     """What was measured, each of the shape (layers + 1, seeds).
 
-    `signal` is that of the first input, or the mean over the batch where there is batch normalisation;
-    `gradient` is relative to the end.
+    `signal` and `gradient` are those of the first input, or means over the batch where there is batch normalisation;
+    `gradient` is relative to the end. `uneven` is the relative variance of the sizes of inputs less their mean.
     """
 
     signal: np.ndarray
     gradient: np.ndarray
     cosine: np.ndarray
+    uneven: np.ndarray
 
 
 def normal(rng, shape, variance):
@@ -120,12 +165,18 @@ def run(blocks, inputs, width, seeds, rng, *, back=True):
     """Measure networks of one width with fresh weights for each seed, on the same inputs (inputs, units)."""
     h = np.broadcast_to(inputs, (seeds, *inputs.shape))
     batch = any(block.norm == "batch" for block in blocks)
-    history, signal, cosine = [], [], []
+    history, signal, cosine, uneven = [], [], [], []
+
+    def measured(size):
+        return size.mean(axis=1) if batch else size[:, 0]
 
     def record():
         size = square_mean(h)
-        signal.append(size.mean(axis=1) if batch else size[:, 0])
+        signal.append(measured(size))
         cosine.append(_cosine(h, size))
+        if batch:
+            centred = square_mean(h - h.mean(axis=1, keepdims=True))
+            uneven.append(centred.var(axis=1) / centred.mean(axis=1) ** 2)
 
     record()
     for block in blocks:
@@ -136,11 +187,11 @@ def run(blocks, inputs, width, seeds, rng, *, back=True):
             history.append((block, kept, weight))
         record()
     gradient = normal(rng, h.shape, 1.0).astype(inputs.dtype)
-    sizes = [square_mean(gradient).mean(axis=1)]
+    sizes = [measured(square_mean(gradient))]
     for block, kept, weight in reversed(history):
         gradient = backward(block, kept, weight, gradient)
-        sizes.append(square_mean(gradient).mean(axis=1))
-    return Passes(np.array(signal), np.array(sizes[::-1]) / sizes[0], np.array(cosine))
+        sizes.append(measured(square_mean(gradient)))
+    return Passes(np.array(signal), np.array(sizes[::-1]) / sizes[0], np.array(cosine), np.array(uneven))
 
 
 def _cosine(h, size):

@@ -190,6 +190,7 @@ def _smooth(name, q):
     return _by_sum(PHI[name], SLOPES[name], nodes, weights, q)
 
 
+@lru_cache(maxsize=4096)
 def moments(name, q):
     """The means of `fanin.theory.maps.Moments` at the second moment q, to 20 digits or more."""
     with mp.workdps(80 if name in PIECES else DIGITS):
@@ -275,6 +276,7 @@ NUMPY_SLOPES = {
 }
 
 
+@lru_cache(maxsize=4096)
 def second(name, q):
     """E phi^2 as a float, quickly: the trapezoidal rule in asinh(u) for smooth functions, else `moments`."""
     if name not in NUMPY or (name == "sin" and q > 100):

@@ -17,11 +17,18 @@ def test_a_card_holds_the_numbers_of_the_functions(name):
     assert found.edges == critical(name, sigma_b2=BIAS)
     for usual in found.usual:
         assert usual.signal == pytest.approx(variance_map(name, 1.0, usual.sigma_w2))
-        assert usual.scales.phase == depth_scales(name, usual.sigma_w2).phase
+        assert usual.verdict
     for kind, value in found.gains.items():
         if value is not None:
             assert value == gain(name, kind)
     json.dumps(found.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("name", ["linear", "relu", "tanh", "gelu", "sigmoid", "sign"])
+def test_a_card_holds_the_scales_of_the_function(name):
+    """One activation of each class, because a chaotic fixed point costs most."""
+    for usual in card(name).usual:
+        assert repr(usual.scales) == repr(depth_scales(name, usual.sigma_w2))
 
 
 def verdicts(name):
@@ -31,6 +38,7 @@ def verdicts(name):
 def test_sentences():
     assert "keep their size" in verdicts("relu")["he"]
     assert "die, x0.5 a layer" in verdicts("relu")["lecun, glorot"]
+    assert "angles of inputs stay" in verdicts("linear")["lecun, glorot"]
     assert "die slowly" in verdicts("tanh")["lecun, glorot"]
     assert "gradients grow" in verdicts("tanh")["he"]
     assert "knife's edge" in verdicts("gelu")["second-moment gain"]

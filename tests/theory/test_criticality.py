@@ -266,6 +266,11 @@ def test_classes(name):
     if found.kind == "none":
         assert math.isnan(found.k_star)
         assert math.isnan(found.sigma_w2)
+        stable = [edge for edge in critical(name, sigma_b2=0.0) if edge.stable]
+        assert bool(stable) == (name in ("sigmoid", "hard_sigmoid"))
+        if stable:
+            assert gain(name, kind="edge_of_chaos") == math.sqrt(stable[0].sigma_w2)
+            return
         with pytest.raises(InvalidValueError, match="no edge of chaos"):
             gain(name, kind="edge_of_chaos")
         return

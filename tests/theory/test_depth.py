@@ -8,7 +8,16 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from fanin.theory import correlation_map, critical, depth_scales, fixed_points, gain, moments, trainable_depth
+from fanin.theory import (
+    correlation_map,
+    critical,
+    depth_scales,
+    fixed_points,
+    gain,
+    moments,
+    trainable_depth,
+    variance_map,
+)
 
 ORACLE = run_path(str(Path(__file__).parents[1] / "oracles" / "theory.py"))
 
@@ -112,6 +121,49 @@ def test_a_dying_signal():
     assert (found.phase, found.q) == ("ordered", 0.0)
     assert found.xi_q == pytest.approx(1 / math.log(2), rel=1e-9)
     assert found.xi_c == math.inf
+
+
+@pytest.mark.parametrize("given", ["linear", lambda z: -2 * z])
+def test_a_linear_network_keeps_every_cosine(given):
+    """Where sizes stay, where they die, and not where biases, which all signals share, are added."""
+    w = 1.0 if given == "linear" else 0.25
+    found = depth_scales(given, w)
+    assert (found.phase, found.xi_q, found.xi_c) == ("linear", math.inf, math.inf)
+    assert math.isnan(found.c_star)
+    for c in (-0.3, 0.6):
+        assert correlation_map(given, c, 1.0, w) == pytest.approx(c, abs=1e-12)
+    assert math.isnan(depth_scales(given, w / 2).c_star)
+    assert (depth_scales(given, w / 2, 0.1).phase, depth_scales(given, w / 2, 0.1).c_star) == ("ordered", 1.0)
+
+
+DYING = {  # at half of the variance that keeps signals small, and whether angles close
+    "relu": (1.0, True), "leaky_relu": (1.0, True), "selu": (0.238, True), "relu6": (1.0, True),
+    "hard_silu": (2.0, False), "elu": (0.5, False), "tanh": (0.5, False), "gelu": (2.0, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DYING)
+def test_angles_of_a_dying_signal(name):
+    """A kink at 0 closes them, as slowly as ReLU does; a smooth function is a line there, which keeps them.
+
+    Layer by layer, from q = 1e-8: the correlation map alone.
+    """
+    w, closes = DYING[name]
+    found = depth_scales(name, w)
+    assert (found.phase, found.q, found.xi_c) == ("ordered", 0.0, math.inf)
+    assert found.c_star == 1.0 if closes else math.isnan(found.c_star)
+    cosines, q = [-0.2], 1e-8
+    for _ in range(30):
+        cosines.append(correlation_map(name, cosines[-1], q, w))
+        q = variance_map(name, q, w)
+    assert (cosines[-1] > 0.5) if closes else cosines[-1] == pytest.approx(-0.2, abs=1e-3)
+    steps = np.diff(cosines)
+    assert (steps > 0).all() if closes else np.abs(steps[-1]) < 1e-9
+
+
+@pytest.mark.parametrize(("w", "c_star"), [(0.476771017883, 1.0), (0.4, 1.0)])
+def test_angles_close_at_and_below_the_edge_of_selu(w, c_star):
+    assert depth_scales("selu", w).c_star == c_star
 
 
 @pytest.mark.parametrize("name", ["tanh", "sin", "erf"])

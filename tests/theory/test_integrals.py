@@ -330,6 +330,35 @@ def test_what_is_allowed_is_said(wrong):
     assert error.value.allowed
 
 
+def in_jax(u):
+    return pytest.importorskip("jax.numpy").tanh(u)
+
+
+def in_torch(u):
+    torch = pytest.importorskip("torch")
+    return torch.nn.functional.gelu(torch.tensor(u, dtype=torch.float32)).numpy()
+
+
+@pytest.mark.parametrize("given", [lambda u: np.maximum(np.float32(u), 0), in_jax, in_torch])
+def test_single_precision_is_named(given):
+    with pytest.raises(InvalidValueError, match="too rough") as error:
+        moments(given, 1.0)
+    assert "float32" in error.value.hint
+    assert "float64" in error.value.hint
+
+
+def test_other_roughness_has_no_hint_of_precision():
+    with pytest.raises(InvalidValueError, match="too rough") as error:
+        moments(noise(1e-6), 1.0)
+    assert error.value.hint is None
+
+
+def test_the_same_function_in_double_precision_is_integrated():
+    torch = pytest.importorskip("torch")
+    given = lambda u: torch.nn.functional.gelu(torch.from_numpy(u)).numpy()  # noqa: E731
+    assert moments(given, 1.0).second == pytest.approx(moments("gelu", 1.0).second, rel=1e-12)
+
+
 def test_kinks_are_found_once():
     """The search runs when a function becomes an activation, which can be kept."""
     entry = activation(lambda u: np.maximum(u - 0.3, 0))

@@ -112,6 +112,8 @@ def _verdict(scales: DepthScales, signal: float, depth: TrainableDepth) -> str:
         return f"signals die, x{scales.chi.parallel:.3g} a layer, and gradients with them"
     if scales.q == 0:
         return "signals die slowly, as one over the depth; gradients keep their size"
+    if scales.phase == "linear":
+        return "signals, gradients and the angles of inputs stay as they are"
     if scales.phase == "critical":
         return "signals and gradients keep their size, inputs grow alike slowly"
     if scales.phase == "ordered":

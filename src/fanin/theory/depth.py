@@ -7,8 +7,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from fanin.activations import Activation, activation
 from fanin.theory.criticality import fixed_points, point_at, root
+from fanin.theory.integrals import evaluate
 from fanin.theory.maps import Chi, Function, deficit_map, deficit_slope
 
 __all__ = ["DepthScales", "TrainableDepth", "depth_scales", "trainable_depth"]
@@ -19,15 +22,17 @@ class DepthScales:
     """Over how many layers a network forgets.
 
     Attributes:
-        phase: ``ordered`` (signals align), ``critical``, ``chaotic`` (signals part) or ``diverging`` (no fixed point).
+        phase: ``ordered`` (signals align), ``critical``, ``chaotic`` (signals part), ``diverging`` (no fixed point) or
+            ``linear`` (nothing changes).
         q: The fixed point that signals run into.
         xi_q: Layers in which a difference of size falls to 1 / e.
-        c_star: The cosine that two signals end with.
+        c_star: The cosine that two signals end with; not a number where that depends on what they begin with, as in
+            a linear network.
         xi_c: Layers in which the difference from that cosine falls to 1 / e.
         chi: At the fixed point; gradients change by ``chi.perpendicular`` a layer.
     """
 
-    phase: Literal["ordered", "critical", "chaotic", "diverging"]
+    phase: Literal["ordered", "critical", "chaotic", "diverging", "linear"]
     q: float
     xi_q: float
     c_star: float
@@ -55,10 +60,14 @@ def depth_scales(given: Function, sigma_w2: float, sigma_b2: float = 0.0) -> Dep
         return DepthScales("diverging", math.inf, nothing, nothing, nothing, Chi(nothing, nothing))
     still = found.every or point.stability == "marginal"
     xi_q, across = math.inf if still else _scale(point.chi.parallel), point.chi.perpendicular
-    if point.q == 0 and abs(across - 1) < 1e-8:
-        return DepthScales("critical", 0.0, xi_q, math.nan, math.inf, point.chi)
-    if point.q == 0:  # what is left of the signal is linear, and keeps its angles
-        return DepthScales("ordered", 0.0, xi_q, math.nan, math.inf, point.chi)
+    if found.every and not _bends_at_zero(entry):
+        return DepthScales("linear", point.q, xi_q, math.nan, math.inf, point.chi)
+    if point.q == 0:
+        # What is left of the signal meets a line, or two that form a kink: the one keeps angles, the other closes
+        # them as ReLU does, by a power of the depth.
+        c_star = 1.0 if _bends_at_zero(entry) else math.nan
+        phase: Literal["critical", "ordered"] = "critical" if abs(across - 1) < 1e-8 else "ordered"
+        return DepthScales(phase, 0.0, xi_q, c_star, math.inf, point.chi)
     if abs(across - 1) < 1e-8:
         return DepthScales("critical", point.q, xi_q, 1.0, math.inf, point.chi)
     if across < 1:
@@ -66,6 +75,13 @@ def depth_scales(given: Function, sigma_w2: float, sigma_b2: float = 0.0) -> Dep
     deficit = _chaotic_deficit(entry, point.q, sigma_w2)
     rate = abs(deficit_slope(entry, deficit, point.q, sigma_w2))
     return DepthScales("chaotic", point.q, xi_q, 1 - deficit, _scale(rate), point.chi)
+
+
+def _bends_at_zero(entry: Activation) -> bool:
+    """Whether the function, which is 0 at 0, has another slope above 0 than below."""
+    step = 1e-9
+    below, above = evaluate(entry, np.array([-step, step])) / np.array([-step, step])
+    return bool(abs(above - below) > 1e-3 * max(abs(above), abs(below)))
 
 
 def _chaotic_deficit(entry: Activation, q: float, sigma_w2: float) -> float:

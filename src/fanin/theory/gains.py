@@ -3,9 +3,9 @@
 import math
 from typing import Literal
 
-from fanin.activations import activation
+from fanin.activations import Activation, activation
 from fanin.errors import InvalidValueError, unknown_name
-from fanin.theory.criticality import universality
+from fanin.theory.criticality import critical, universality
 from fanin.theory.maps import Function, moments
 
 __all__ = ["KINDS", "gain"]
@@ -16,7 +16,7 @@ KINDS = {
     "second_moment": "1 / sqrt(E phi^2): pre-activations of mean square 1 stay so",
     "centred": "1 / std phi: the same where the mean of the activations is taken off",
     "backward": "1 / sqrt(E phi'^2): gradients keep their mean square",
-    "edge_of_chaos": "sqrt(sigma_w2) where gradients and sizes neither grow nor shrink",
+    "edge_of_chaos": "sqrt(sigma_w2) where gradients keep their size and signals stay",
     "pytorch": "torch.nn.init.calculate_gain, where it has one",
 }
 """The conventions in use, each a number by which a standard deviation 1 / sqrt(fan_in) is multiplied."""
@@ -53,10 +53,7 @@ def gain(given: Function, kind: Kind = "second_moment") -> float:
             )
         return _PYTORCH[entry.name]
     if kind == "edge_of_chaos":
-        edge = universality(entry)
-        if edge.kind == "none":
-            raise InvalidValueError("The activation has no edge of chaos that signals stay at", given=entry.name)
-        return math.sqrt(edge.sigma_w2)
+        return math.sqrt(_edge(entry))
     found = moments(entry, 1.0)
     square = {"second_moment": found.second, "centred": found.variance, "backward": found.slope_second}[kind]
     if not (square > 0 and math.isfinite(square)) or found.error > 1e-6:
@@ -66,3 +63,14 @@ def gain(given: Function, kind: Kind = "second_moment") -> float:
             allowed="a function with a finite mean square above 0",
         )
     return 1 / math.sqrt(square)
+
+
+def _edge(entry: Activation) -> float:
+    """sigma_w2 where the universality class has its point; without one, at the stable edge that needs no biases."""
+    point = universality(entry)
+    if point.kind != "none":
+        return point.sigma_w2
+    stable = [edge for edge in critical(entry, sigma_b2=0.0) if edge.stable]
+    if not stable:
+        raise InvalidValueError("The activation has no edge of chaos that signals stay at", given=entry.name)
+    return stable[0].sigma_w2

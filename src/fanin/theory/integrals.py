@@ -5,7 +5,8 @@ a standard normal number, and at each standard deviation. Gauss-Hermite rules mi
 they miss everything: 256 nodes are off by 97 % for E[tanh'^2] at q = 400.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from fanin.activations import Activation, values_of
 from fanin.errors import InvalidValueError
 
-__all__ = ["Rule", "evaluate", "mean", "pair_mean", "rule", "slope"]
+__all__ = ["PairNodes", "Rule", "evaluate", "mean", "pair_mean", "pair_rule", "rule", "slope"]
 
 Floats = NDArray[np.float64]
 REACH, FAR = 12.0, 37.0
@@ -121,32 +122,50 @@ def mean(entry: Activation, q: float, function: Callable[[Floats, Rule], Floats]
     return fine, abs(fine - coarse) + 4e-16 * abs(fine)
 
 
-def pair_mean(
-    entry: Activation, q: float, deficit: float, function: Callable[[Floats, Floats], Floats], nodes: int = COARSE
-) -> float:
-    """The mean of ``function(u1, u2)`` for two normal numbers of second moment q and cosine ``1 - deficit``.
+@dataclass(frozen=True)
+class PairNodes:
+    """Some nodes of a rule for two normal numbers u and v: sum and difference of two independent ones, s and t.
 
-    They are written as sum and difference of two independent ones, u = sqrt(q) (a s +- b t), so that nothing
-    cancels where the cosine is near 1. The inner panels end where either number crosses a kink.
+    Attributes:
+        s, outer: Values of s and their weights, shape (s,).
+        t, inner: Values of t for each s and their weights, shape (s, panels, nodes in a panel); so are u and v.
+    """
+
+    s: Floats
+    outer: Floats
+    t: Floats
+    inner: Floats
+    u: Floats
+    v: Floats
+
+
+def pair_rule(
+    entry: Activation, q: float, deficit: float, nodes: int = COARSE, *, symmetric: bool = False
+) -> Iterator[PairNodes]:
+    """The rule for two normal numbers of second moment q and cosine ``1 - deficit``, a few values of s at a time.
+
+    They are u, v = sqrt(q) (a s +- b t), so that nothing cancels where the cosine is near 1. The inner panels end
+    where either number crosses a kink. For functions that are the same for (v, u), which `symmetric` promises, the
+    half t > 0 is enough.
     """
     a, b = max(np.sqrt(1 - deficit / 2), 1e-200), np.sqrt(deficit / 2)
     root = np.sqrt(q)
     marks = np.asarray(_landmarks(entry)) / root
     sharp = np.asarray([*entry.kinks, *entry.jumps]) / root
     near = np.concatenate([[0.0], *([-step, step] for step in (1.0, 2.0, 4.0, 8.0, 12.0))]) * b
-    outer = np.concatenate([np.arange(-REACH, REACH + 1), marks / a, (sharp[:, None] + near).reshape(-1) / a])
-    outer = np.unique(np.clip(outer, -REACH, REACH))
+    ends = np.concatenate([np.arange(-REACH, REACH + 1), marks / a, (sharp[:, None] + near).reshape(-1) / a])
+    ends = np.unique(np.clip(ends, -REACH, REACH))
     points, weights = _legendre(nodes)
-    half = np.diff(outer)[:, None] / 2
-    s = (outer[:-1, None] + half * (1 + points)).reshape(-1)
-    outside = (half * weights).reshape(-1) * np.exp(-0.5 * s**2) / np.sqrt(2 * np.pi)
+    half = np.diff(ends)[:, None] / 2
+    s = (ends[:-1, None] + half * (1 + points)).reshape(-1)
+    outer = (half * weights).reshape(-1) * np.exp(-0.5 * s**2) / np.sqrt(2 * np.pi) * (2 if symmetric else 1)
     with np.errstate(all="ignore"):
         crossing = (marks - a * s[:, None]) / b
     crossing = np.nan_to_num(crossing, nan=REACH, posinf=REACH, neginf=-REACH)
-    unit = np.broadcast_to(np.arange(-REACH, REACH + 1), (len(s), int(2 * REACH) + 1))
-    # By symmetry in t only the upper half is needed if the function is symmetric; both are taken, for any function.
-    inner = np.sort(np.clip(np.concatenate([unit, crossing, -crossing], axis=1), -REACH, REACH), axis=1)
-    total = 0.0
+    lowest = 0.0 if symmetric else -REACH
+    unit = np.arange(lowest, REACH + 1)
+    unit = np.broadcast_to(unit, (len(s), len(unit)))
+    inner = np.sort(np.clip(np.concatenate([unit, crossing, -crossing], axis=1), lowest, REACH), axis=1)
     for low in range(0, len(s), 64):
         part = slice(low, low + 64)
         width = np.diff(inner[part], axis=1)[..., None] / 2
@@ -155,6 +174,20 @@ def pair_mean(
         t = begin + width * (1 + points)
         density = width * weights * np.exp(-0.5 * t**2) / np.sqrt(2 * np.pi)
         middle = a * s[part, None, None]
-        values = function(root * (middle + b * t), root * (middle - b * t))
-        total += float(np.einsum("spn,spn,s->", values, density, outside[part]))
-    return total
+        yield PairNodes(s[part], outer[part], t, density, root * (middle + b * t), root * (middle - b * t))
+
+
+def pair_mean(
+    entry: Activation,
+    q: float,
+    deficit: float,
+    function: Callable[[Floats, Floats], Floats],
+    nodes: int = COARSE,
+    *,
+    symmetric: bool = False,
+) -> float:
+    """The mean of ``function(u, v)`` for two normal numbers of second moment q and cosine ``1 - deficit``."""
+    return sum(
+        float(np.einsum("spn,spn,s->", function(part.u, part.v), part.inner, part.outer))
+        for part in pair_rule(entry, q, deficit, nodes, symmetric=symmetric)
+    )

@@ -208,8 +208,11 @@ def deficit_map(entry: Activation, deficit: float, q: float, sigma_w2: float, no
     """``1 - c`` of the next layer from that of this one, at a fixed point q; exact where it is small."""
     if deficit == 0:
         return 0.0
-    half = pair_mean(entry, q, deficit, lambda u, v: 0.5 * (evaluate(entry, u) - evaluate(entry, v)) ** 2, nodes)
-    return sigma_w2 * half / q
+
+    def half(u: Floats, v: Floats) -> Floats:
+        return 0.5 * (evaluate(entry, u) - evaluate(entry, v)) ** 2
+
+    return sigma_w2 * pair_mean(entry, q, deficit, half, nodes, symmetric=True) / q
 
 
 def deficit_slope(entry: Activation, deficit: float, q: float, sigma_w2: float) -> float:
@@ -221,7 +224,7 @@ def deficit_slope(entry: Activation, deficit: float, q: float, sigma_w2: float) 
         high, low = min(2.0, deficit + step), deficit - step
         return (deficit_map(entry, high, q, sigma_w2) - deficit_map(entry, low, q, sigma_w2)) / (high - low)
     known = entry.slope or _by_difference(entry)
-    return sigma_w2 * pair_mean(entry, q, deficit, lambda u, v: known(u) * known(v))
+    return sigma_w2 * pair_mean(entry, q, deficit, lambda u, v: known(u) * known(v), symmetric=True)
 
 
 def _by_difference(entry: Activation) -> Callable[[Floats], Floats]:
