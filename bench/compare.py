@@ -9,6 +9,9 @@ is timed from building the first model to the end of the last run, imports aside
 - peers: a loop that builds, compiles and fits one model after the other, as a person would write it;
 - steady: the same peers and fanin after everything is compiled, one more fit of the same model.
 
+The cases called PyTorch train PyTorch models on both sides; their peer is a plain loop, one run after another,
+with all of PyTorch's threads and with one.
+
 Rates are run-steps per second, medians over repetitions that take turns. A peer that is not installed is left
 out with a word on standard error.
 
@@ -33,15 +36,24 @@ from common import Row, keep, show
 CASES: dict[str, dict[str, Any]] = {
     "digits, 64-128-128-10": {"shape": (64,), "sizes": (128, 128), "batch": 32, "train": 1079, "val": 359, "runs": 96},
     "MNIST, 784-256-10": {"shape": (784,), "sizes": (256,), "batch": 64, "train": 20000, "val": 1000, "runs": 32},
-}
+    "PyTorch, digits, 64-128-128-10": {
+        "shape": (64,), "sizes": (128, 128), "batch": 32, "train": 1079, "val": 359, "runs": 96, "torch": True,
+    },
+    "PyTorch, digits, 3x3 convolutions of 16 and 32": {
+        "shape": (8, 8), "sizes": (16, 32), "batch": 32, "train": 1079, "val": 359, "runs": 32, "torch": True,
+    },
+}  # fmt: skip
 BUDGETS = {
     ("digits, 64-128-128-10", "keras-jax"): 30,
     ("digits, 64-128-128-10", "keras-tensorflow"): 30,
     ("MNIST, 784-256-10", "keras-tensorflow"): 4,
+    ("PyTorch, digits, 64-128-128-10", "torch"): 3,
+    ("PyTorch, digits, 3x3 convolutions of 16 and 32", "torch"): 1,
 }
 FITS = 3
 """Models that a peer's loop fits; each costs the same, so that the rate does not depend on their number."""
 PEERS = ("keras-jax", "keras-tensorflow", "torch")
+TORCH_PEERS = ("torch", "torch-one-thread")
 
 
 def data(case: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -63,20 +75,41 @@ def flops_per_step(case: dict[str, Any]) -> float:
     return 2.0 * case["batch"] * (3 * sum(products) - products[0])
 
 
+def torch_model(case: dict[str, Any]) -> Any:
+    """The network of a case as anybody would write it in PyTorch."""
+    from torch import nn
+
+    layers: list[Any] = []
+    if len(case["shape"]) == 2:
+        channels = 1
+        for size in case["sizes"]:
+            layers += [nn.Conv2d(channels, size, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+            channels = size
+        side = case["shape"][0] // 2 ** len(case["sizes"])
+        return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * side * side, 10))
+    for a, b in itertools.pairwise([*case["shape"], *case["sizes"]]):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(case["sizes"][-1], 10))
+
+
 def ours(case: dict[str, Any], epochs: int, steady: bool) -> float:
     """All runs of a comparison on all devices, from the network's building to the look at the test data."""
+    from fanin.experiments.engines import ENGINES
     from fanin.experiments.executor import Executor
     from fanin.experiments.spec import experiment
     from fanin.experiments.tasks import make_task
-    from fanin.keras.backend import start
+    from fanin.records import ModelSpec
 
-    start()  # imports
+    in_torch = "torch" in case
+    ENGINES["torch" if in_torch else "keras"].start()  # imports
+    own = ModelSpec("bench/compare.py:torch_model", "user", (), "", lambda: torch_model(case))
     arrays = data(case)
     task = make_task("bench", {"x_train": arrays["x"], "y_train": arrays["y"], "x_val": arrays["xv"],
                                "y_val": arrays["yv"], "x_test": arrays["xv"], "y_test": arrays["yv"]})  # fmt: skip
     chosen = experiment(
-        task=task, model="mlp:" + "x".join(map(str, case["sizes"])), init=["he_normal", "glorot_uniform"],
-        seeds=case["runs"] // 2, lr=[0.001], epochs=epochs, batch_size=case["batch"],
+        task=task, model=own if in_torch else "mlp:" + "x".join(map(str, case["sizes"])),
+        init=["he_normal", "glorot_uniform"], seeds=case["runs"] // 2, lr=[0.001], epochs=epochs,
+        batch_size=case["batch"],
     )  # fmt: skip
     chosen = replace(chosen, settings=replace(chosen.settings, evaluations=epochs))
     executor = Executor(chosen, None)
@@ -85,7 +118,7 @@ def ours(case: dict[str, Any], epochs: int, steady: bool) -> float:
     begun = time.perf_counter()
     executor.prepare()
     done = len(executor.execute())
-    return done * executor.trainer("relu").marks[-1] / (time.perf_counter() - begun)
+    return done * executor.trainer("" if in_torch else "relu").marks[-1] / (time.perf_counter() - begun)
 
 
 def keras_fit(case: dict[str, Any], epochs: int, steady: bool) -> float:
@@ -119,11 +152,9 @@ def torch_loop(case: dict[str, Any], epochs: int, steady: bool) -> float:
     import torch
 
     arrays = {key: torch.from_numpy(value) for key, value in data(case).items()}
-    widths = [int(np.prod(case["shape"])), *case["sizes"], 10]
-    layers: list[Any] = []
-    for a, b in itertools.pairwise(widths):
-        layers += [torch.nn.Linear(a, b), torch.nn.ReLU()]
-    model = torch.nn.Sequential(*layers[:-1])
+    if len(case["shape"]) == 2:
+        arrays |= {key: arrays[key][:, None] for key in ("x", "xv")}
+    model = torch_model(case)
     optimizer, loss = torch.optim.Adam(model.parameters()), torch.nn.CrossEntropyLoss()
 
     def epoch() -> int:
@@ -145,6 +176,13 @@ def torch_loop(case: dict[str, Any], epochs: int, steady: bool) -> float:
     return steps / (time.perf_counter() - begun)
 
 
+def torch_loop_in_one_thread(case: dict[str, Any], epochs: int, steady: bool) -> float:
+    import torch
+
+    torch.set_num_threads(1)
+    return torch_loop(case, epochs, steady)
+
+
 def matrix_peak(*_: Any) -> float:
     """Float32 operations per second of a large matrix product in NumPy's BLAS on all cores: the practical limit."""
     a = np.random.default_rng(0).normal(size=(2048, 2048)).astype(np.float32)
@@ -157,7 +195,14 @@ def matrix_peak(*_: Any) -> float:
     return 2 * 2048.0**3 / min(times)
 
 
-SIDES = {"fanin": ours, "keras-jax": keras_fit, "keras-tensorflow": keras_fit, "torch": torch_loop, "peak": matrix_peak}
+SIDES = {
+    "fanin": ours,
+    "keras-jax": keras_fit,
+    "keras-tensorflow": keras_fit,
+    "torch": torch_loop,
+    "torch-one-thread": torch_loop_in_one_thread,
+    "peak": matrix_peak,
+}
 
 
 def in_process(side: str, case: str, epochs: int, steady: bool, cache: str) -> float | None:
@@ -179,6 +224,8 @@ def in_process(side: str, case: str, epochs: int, steady: bool, cache: str) -> f
 def measure(name: str, epochs: int, repeats: int) -> list[Row]:
     """The rows of one case."""
     rates: dict[tuple[str, str], list[float]] = {}
+    in_torch = "torch" in CASES[name]
+    peers = TORCH_PEERS if in_torch else PEERS
 
     def take(side: str, how: str, cache: str) -> None:
         rate = in_process(side, name, epochs, how == "steady", cache)
@@ -187,20 +234,25 @@ def measure(name: str, epochs: int, repeats: int) -> list[Row]:
 
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as cache:
-            take("peak", "", cache)
+            if not in_torch:
+                take("peak", "", cache)
             for how in ("first time", "again", "steady"):
                 take("fanin", how, cache)
-            for peer in PEERS:
+            for peer in peers:
                 take(peer, "loop", cache)
                 take(peer, "steady", cache)
     middle = {key: median(values) for key, values in rates.items()}
     rows = []
-    for peer in PEERS:
+    for peer in peers:
         for how, theirs in (("first time", "loop"), ("again", "loop"), ("steady", "steady")):
             if (peer, theirs) in middle:
                 us, them = middle["fanin", how], middle[peer, theirs]
-                budget = None if how == "steady" else BUDGETS.get((name, peer))
+                # PyTorch models need nothing compiled: the first time pays for the measurement alone.
+                paid = how == "first time" if in_torch else how == "steady"
+                budget = None if paid else BUDGETS.get((name, peer))
                 rows.append(Row(f"{name}, {how}", f"{peer}, {theirs}", us / them, budget, us, them, "run-steps/s"))
+    if in_torch:
+        return rows
     speed, peak = middle["fanin", "steady"] * flops_per_step(CASES[name]), middle["peak", ""]
     rows.append(Row(f"{name}, steady", "float32 matrix peak", speed / peak, None, speed / 1e9, peak / 1e9, "GFLOP/s"))
     return rows
@@ -208,6 +260,7 @@ def measure(name: str, epochs: int, repeats: int) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="cases whose name begins like this")
     parser.add_argument("--quick", action="store_true", help="one short repetition, within a minute or two")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--keep", action="store_true", help="write bench/results/compare.json")
@@ -221,6 +274,8 @@ def main() -> None:
         return
     rows: list[Row] = []
     for name, case in CASES.items():
+        if not name.startswith(options.only):
+            continue
         epochs = 20 if case["train"] < 5000 else 3
         new = measure(name, epochs // 4 + 1 if options.quick else epochs, 1 if options.quick else 3)
         show(new, options.json)

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from fanin.experiments.analysis import analyse
 from fanin.experiments.results import Results
 from fanin.experiments.spec import Arm, Experiment, experiment
 from fanin.experiments.tasks import make_task
+from fanin.keras.backend import start
 from fanin.records import Program, Run, RunResult, Signals, Task
 
 
@@ -124,6 +125,16 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
              "--seeds", "2", "--init", "glorot_uniform", "--init", "he_normal")  # fmt: skip
     task = make_task(path.name, arrays)
     return Toy(task, path, {"task": task, **settings}, flags)
+
+
+@pytest.fixture(scope="module")
+def short_measurements() -> Iterator[None]:
+    """How runs are executed is chosen among few ways: compiling each costs most; keras/test_trainer.py tries more."""
+    start(None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fanin.keras.measure._LARGEST_CHUNK", 2)
+        patch.setattr("fanin.keras.measure._SECONDS", 0.05)
+        yield
 
 
 @pytest.fixture

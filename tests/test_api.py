@@ -10,6 +10,8 @@ from fanin.experiments.results import Results
 from fanin.experiments.spec import experiment
 from fanin.experiments.store import Store
 
+pytestmark = pytest.mark.usefixtures("short_measurements")
+
 
 def same(results, others):
     """Whether the runs of two results are the same in every bit but their seconds."""

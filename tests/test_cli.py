@@ -12,6 +12,9 @@ from fanin import cli
 from fanin.experiments.datasets import TASKS
 from fanin.experiments.store import Store
 from fanin.initializers import INITIALIZERS
+from fanin.records import Plan
+
+pytestmark = pytest.mark.usefixtures("short_measurements")
 
 
 @pytest.fixture
@@ -343,3 +346,65 @@ def test_theory_refuses_in_one_message(fanin, tmp_path, arguments, words):
     assert made(tmp_path) in (["bad.py"], ["__pycache__", "bad.py"]) or all(
         "pyc" in f or f == "bad.py" for f in made(tmp_path)
     )
+
+
+NET = """
+import torch
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+
+def batch():
+    return torch.zeros(2, 6)
+
+def nothing():
+    return 3
+"""
+
+
+@pytest.fixture
+def net(tmp_path):
+    (tmp_path / "net.py").write_text(NET)
+    return "net.py:build"
+
+
+def test_plan_prints_a_table_with_reasons(fanin, net):
+    code, out, err = fanin("plan", net, "--example", "net.py:batch")
+    assert code == 0, err
+    assert "tanh follows (2 layers in a row)" in out
+    assert "auto, seed 0: 4 parameters get an initializer, 0 left alone." in out
+    assert "Otherwise:" in out
+
+
+def test_plan_as_json_is_the_plan(fanin, net):
+    code, out, _ = fanin("plan", net, "--rule", "2.*=zeros", "--only", "*.weight", "--seed", "5", "--json")
+    assert code == 0
+    plan = Plan.from_dict(json.loads(out))
+    assert plan.seed == 5
+    assert [str(entry.init or "") for entry in plan.entries][1:] == ["", "zeros", ""]
+
+
+def test_plan_against_another_shows_differences_alone(fanin, net):
+    code, out, _ = fanin("plan", net, "--recipe", "he_normal", "--against", "lecun_normal")
+    assert (code, out.splitlines()) == (
+        0, ["0.weight: he_normal -> lecun_normal", "2.weight: he_normal -> lecun_normal"],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["net.py:nothing"], "no model of a framework"),
+        (["net.py:bild"], "Did you mean build"),
+        (["none.py:build"], "does not exist"),
+        (["net.py:build", "--recipe", "fixpu"], "Did you mean fixup"),
+        (["net.py:build", "--rule", "x"], "pattern=initializer"),
+        (["net.py:build", "--except", "9.*"], "no such parameter"),
+    ],
+)
+def test_plan_refuses_in_one_message(fanin, net, arguments, words):
+    code, out, err = fanin("plan", *arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert "Traceback" not in err

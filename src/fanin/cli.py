@@ -63,7 +63,7 @@ def compare(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training data. [default: the task's own]")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Examples in a step. [default: the task's own]")] = None,
-    optimizer: Annotated[str, typer.Option(help="A Keras optimizer, such as adam or 'sgd(momentum=0.9)'.")] = "adam",
+    optimizer: Annotated[str, typer.Option(help="The framework's, such as adam or 'sgd(momentum=0.9)'.")] = "adam",
     baseline: Annotated[
         str | None,
         typer.Option(help="What the others are compared to. [default: glorot_uniform, or the first]"),
@@ -264,15 +264,11 @@ def theory(
 @app.command()
 def plan(
     model: Annotated[str, typer.Argument(help="file.py:build, a function that returns a model.")],
-    recipe: Annotated[
-        str, typer.Option(help="auto, another recipe, or one initializer; see fanin list.")
-    ] = "auto",
+    recipe: Annotated[str, typer.Option(help="auto, another recipe, or one initializer; see fanin list.")] = "auto",
     example: Annotated[str | None, typer.Option(help="file.py:batch, a function that returns an input.")] = None,
     rule: Annotated[list[str] | None, typer.Option(help="'pattern=initializer' or 'pattern=keep'; repeat.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Pattern of paths that may be touched; repeat.")] = None,
-    except_: Annotated[
-        list[str] | None, typer.Option("--except", help="Pattern of paths to leave; repeat.")
-    ] = None,
+    except_: Annotated[list[str] | None, typer.Option("--except", help="Pattern of paths to leave; repeat.")] = None,
     against: Annotated[str | None, typer.Option(help="Another recipe: show only what it would do otherwise.")] = None,
     seed: Annotated[int, typer.Option(help="0 to 2**64 - 1.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
@@ -288,10 +284,10 @@ def plan(
       fanin plan net.py:build --rule 'head.*=zeros' --except 'backbone.*'
     """
     from fanin import api
-    from fanin.experiments.sources import load_function
+    from fanin.experiments.sources import call_function
 
-    built = load_function(model, "model")[0]()
-    batch = None if example is None else load_function(example, "example")[0]()
+    built = call_function(model, "model")
+    batch = None if example is None else call_function(example, "example")
     wishes: dict[str, Any] = {
         "example": batch, "rules": _rules(rule or []), "only": only or (), "except_": except_ or (), "seed": seed,
     }  # fmt: skip

@@ -57,6 +57,9 @@ def assert_same(results, others):
         assert plain(result) == plain(others[run]), run
 
 
+pytestmark = pytest.mark.usefixtures("short_measurements")
+
+
 @pytest.fixture(scope="module")
 def decided(toy):
     return experiment(**toy.settings)
@@ -153,7 +156,7 @@ def test_signals_are_those_of_the_drawn_weights(toy, monkeypatch):
     """Tracing on one device while another builds models must not bake some model's own weights into the program."""
     monkeypatch.setattr("fanin.experiments.executor.remembered", lambda *_: {"loop": "scan", "chunk": 16, "rate": 1e4})
     x = toy.task.x_train
-    for _ in range(6):
+    for _ in range(4):
         executor = Executor(experiment(**{**toy.settings, "seeds": 10}), None)
         executor.prepare()
         for run, result in executor.execute().items():
@@ -292,7 +295,7 @@ def mine(tmp_path, toy):
         ("outputs", "output and the data do not fit together"),
         ("inputs", "do not fit together"),
         ("raises", "could not be built: ValueError: my own mistake"),
-        ("nothing", "did not return a Keras model"),
+        ("nothing", "did not return a model"),
     ],
 )
 def test_users_model_that_fails_is_one_error_before_training(mine, name, match):

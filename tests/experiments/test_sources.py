@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from fanin.errors import InvalidValueError, UnknownNameError
-from fanin.experiments.sources import load_function
+from fanin.experiments.sources import call_function, load_function
 
 
 @pytest.fixture
@@ -88,3 +88,12 @@ def test_file_that_cannot_be_run(tmp_path, source):
 def test_missing_package():
     with pytest.raises(InvalidValueError, match="ModuleNotFoundError"):
         load_function("no_such_package_at_all.module:build", "model")
+
+
+def test_a_function_is_called_or_one_error_says_why_not(tmp_path):
+    (tmp_path / "made.py").write_text("def good():\n    return 5\ndef needs(x):\n    pass\ndef fails():\n    1 / 0\n")
+    assert call_function(f"{tmp_path}/made.py:good", "model") == 5
+    with pytest.raises(InvalidValueError, match="needs arguments: missing a required argument: 'x'"):
+        call_function(f"{tmp_path}/made.py:needs", "model")
+    with pytest.raises(InvalidValueError, match="fails: ZeroDivisionError: division by zero"):
+        call_function(f"{tmp_path}/made.py:fails", "model")

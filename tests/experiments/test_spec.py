@@ -104,9 +104,10 @@ def test_data_is_in_the_id(decide, task):
 
 def test_a_users_source_is_in_the_id(decide, tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text("def build():\n    return None\n")
+    code = "import torch\n\ndef build():\n    return torch.nn.Linear(4, 3)\n"
+    path.write_text(code)
     before = ids(decide(model=f"{path}:build"))
-    path.write_text("def build():\n    return None  # changed\n")
+    path.write_text(f"{code}# changed\n")
     assert not before & ids(decide(model=f"{path}:build"))
 
 
@@ -182,7 +183,7 @@ def test_plus_sign_inside_a_number(decide):
 
 def test_users_model_keeps_its_activations(decide, tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text("def build():\n    return None\n")
+    path.write_text("import torch\n\ndef build():\n    return torch.nn.Linear(4, 3)\n")
     assert [a.activation for a in decide(model=f"{path}:build").arms] == ["", ""]
     assert [a.label for a in decide(model=f"{path}:build").arms] == list(INITS)
 

@@ -1,15 +1,18 @@
 """Layouts through real layers with shapes that have no two axes alike."""
 
+import dataclasses
+from typing import Any
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from fanin.errors import ModelError, UnknownNameError
+from fanin.errors import InvalidValueError, ModelError, UnknownNameError
 from fanin.initializers import draw_param
 from fanin.initializers.fans import canonical_order, fans_of
-from fanin.keras.adapter import describe, tapped_layers, write
-from fanin.records import Init, ParamInfo
+from fanin.keras.adapter import describe, examples, fill, values, write
+from fanin.records import Init, ModelInfo, ParamInfo, Plan, PlanEntry
 
 IMAGE, SERIES, CUBE = (9, 8, 6), (9, 6), (7, 6, 5, 4)
 CASES = {
@@ -43,7 +46,7 @@ def test_roles_and_fans_through_real_layers(name: str) -> None:
     found = {
         param.path.rsplit("/", 1)[-1]: (param.role, fans_of(param).fan_in, fans_of(param).fan_out)
         for param in describe(model).params
-        if param.axes
+        if param.axes and param.role != "bias"
     }
     assert found == expected
 
@@ -95,9 +98,10 @@ def test_what_is_no_weight_is_told_apart() -> None:
     class Odd(layers.Layer):
         def build(self, shape: tuple[int, ...]) -> None:
             self.table = self.add_weight(shape=(shape[-1], 4), name="table")
+            self.size = self.add_weight(shape=(4,), name="size")
 
         def call(self, x: object) -> object:
-            return keras.ops.matmul(x, self.table)
+            return keras.ops.matmul(x, self.table) * self.size
 
     model = keras.Sequential(
         [
@@ -110,7 +114,7 @@ def test_what_is_no_weight_is_told_apart() -> None:
         ]
     )
     roles = [param.role for param in describe(model).params]
-    assert roles == ["embedding", "norm", "norm", "unknown", "dense", "bias"]
+    assert roles == ["embedding", "norm", "norm", "dense", "unknown", "dense", "bias"]
 
 
 def test_write_sets_by_path_and_refuses_the_unknown() -> None:
@@ -130,6 +134,123 @@ def test_a_model_without_parameters_is_refused() -> None:
         describe(keras.Sequential([layers.Dense(2)]))
 
 
-def test_tapped_layers_are_those_with_a_pre_activation() -> None:
-    model = keras.Sequential([keras.Input((9, 6)), layers.Conv1D(5, 3), layers.LSTM(4), layers.Dense(2)])
-    assert [type(layer).__name__ for layer in tapped_layers(model)] == ["Conv1D", "Dense"]
+def recurrent() -> keras.Model:
+    return keras.Sequential([keras.Input((9, 6)), layers.LSTM(5, name="lstm"), layers.Dense(2, name="head")])
+
+
+def planned(info: ModelInfo, **inits: Init) -> Plan:
+    """A plan for the parameters whose path ends like a name."""
+    return Plan(
+        tuple(
+            PlanEntry(param, inits[name], "")
+            for param in info.params
+            for name in inits
+            if param.path.endswith(f"/{name}")
+        ),
+        seed=7,
+    )
+
+
+def test_a_plan_is_drawn_into_the_model_and_nothing_else_is() -> None:
+    model = recurrent()
+    info = describe(model)
+    before = {param.path: values(model, param.path) for param in info.params}
+    plan = planned(
+        info, kernel=Init("he_normal"), recurrent_kernel=Init("orthogonal"), bias=Init("constant", value=0.5)
+    )
+    told: list[int] = []
+    fill(model, plan, told.append)
+    assert told == [before[entry.param.path].size for entry in plan.chosen]
+    for entry in plan.chosen:
+        assert entry.init is not None
+        drawn = draw_param(entry.param, entry.init, 7)
+        np.testing.assert_array_equal(values(model, entry.param.path), drawn)
+    fill(model, Plan(plan.entries[:1], seed=8))
+    assert not np.array_equal(values(model, "lstm/lstm_cell/kernel"), before["lstm/lstm_cell/kernel"])
+    np.testing.assert_array_equal(values(model, "head/bias"), np.full(2, 0.5, np.float32))
+
+
+def test_gates_get_their_factors() -> None:
+    model = recurrent()
+    kernel, _, bias = (param for param in describe(model).params if "lstm" in param.path)
+    assert (bias.axes, bias.gates) == (("out",), 4)
+    scales = (0.5, 1.0, 2.0, 0.0)
+    fill(model, Plan((PlanEntry(kernel, Init("he_normal"), "", scales=scales),
+                      PlanEntry(bias, Init("ones"), "", scales=(0.0, 1.0, 0.0, 0.0)))))  # fmt: skip
+    drawn = draw_param(kernel, Init("he_normal"), 0)
+    for gate, scale in enumerate(scales):
+        cut = slice(5 * gate, 5 * gate + 5)
+        np.testing.assert_array_equal(values(model, kernel.path)[:, cut], scale * drawn[:, cut])
+    # Keras's order is input, forget, cell, output: the forget gate is open.
+    assert values(model, bias.path).tolist() == [0] * 5 + [1] * 5 + [0] * 10
+
+
+def test_a_gru_keeps_a_bias_for_each_kernel() -> None:
+    model = keras.Sequential([keras.Input((9, 6)), layers.GRU(5)])
+    bias = describe(model).params[2]
+    assert (bias.shape, bias.axes, bias.gates) == ((2, 15), ("batch", "out"), 3)
+    fill(model, Plan((PlanEntry(bias, Init("ones"), "", scales=(1.0, 2.0, 3.0)),)))
+    assert values(model, bias.path).tolist() == [[1] * 5 + [2] * 5 + [3] * 5] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"path": "lstm/lstm_cell/kernl"}, UnknownNameError, "lstm_cell/kernel"),
+        ({"shape": (6, 5)}, ModelError, "another shape"),
+        ({"axes": ()}, InvalidValueError, "needs fan-in"),
+    ],
+)
+def test_a_plan_that_does_not_fit_writes_nothing(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    model = recurrent()
+    params = [param for param in describe(model).params if param.axes and param.role != "bias"]
+    before = [values(model, param.path) for param in params]
+    wrong = dataclasses.replace(params[0], **change)
+    entries = [PlanEntry(param, Init("he_normal"), "") for param in (*params[1:], wrong)]
+    with pytest.raises(error, match=message):
+        fill(model, Plan(tuple(entries)))
+    for param, value in zip(params, before, strict=True):
+        np.testing.assert_array_equal(values(model, param.path), value)
+
+
+def test_whatever_happens_while_filling_the_old_values_come_back() -> None:
+    model = recurrent()
+    info = describe(model)
+    before = [values(model, param.path) for param in info.params]
+
+    def interrupted(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(model, planned(info, kernel=Init("ones")), interrupted)
+    for param, value in zip(info.params, before, strict=True):
+        np.testing.assert_array_equal(values(model, param.path), value)
+
+
+def test_values_come_in_a_precision_of_numpy() -> None:
+    for kind, expected in (("float16", "float32"), ("bfloat16", "float32"), ("float32", "float32")):
+        model = keras.Sequential([keras.Input((3,)), layers.Dense(2, name="d", dtype=kind)])
+        fill(model, planned(describe(model), kernel=Init("constant", value=0.5)))
+        array = values(model, "d/kernel")
+        assert str(array.dtype) == expected
+        assert array.tolist() == [[0.5, 0.5]] * 3
+    with pytest.raises(UnknownNameError, match=r"d/kernel"):
+        values(model, "d/kernle")
+
+
+def test_made_up_examples_have_the_shape_of_the_first_call() -> None:
+    class Tokens(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.head = layers.Embedding(11, 6), layers.Dense(3)
+
+        def call(self, x: Any) -> Any:
+            return self.head(self.table(x))
+
+    model = Tokens()
+    model(keras.Input((9,), dtype="int32"))
+    assert describe(model).ops == ()
+    made_up, words = next(examples(model))
+    assert words == "int32 of shape (2, 9)"
+    assert [op.kind for op in describe(model, made_up).ops] == ["input", "lookup", "weight"]
+    assert list(examples(keras.Sequential([layers.Dense(2)]))) == []

@@ -102,3 +102,11 @@ def test_a_plan_survives_json():
 def test_a_law_that_does_not_fit_is_refused_with_the_parameter(path, wish):
     with pytest.raises(InvalidValueError, match=f"^{path}: "):
         decided(INFO, rules={path: wish})
+
+
+def test_a_plan_is_a_table_in_notebooks_and_in_pandas():
+    plan = decided(INFO, rules={"2.*": "zeros"})
+    frame = plan.to_pandas()
+    assert frame.loc[frame.path == "2.weight", "init"].item() == "zeros"
+    assert plan._repr_html_().count("<tr>") == 1 + len(plan.entries)
+    assert "your rule for 2.*" in plan._repr_html_()

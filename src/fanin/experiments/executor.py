@@ -6,19 +6,17 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from fanin.errors import FaninError, ModelError
 from fanin.experiments.analysis import choose_rates
-from fanin.experiments.cache import cache_dir, remembered
+from fanin.experiments.cache import remembered
+from fanin.experiments.engines import Trainer
 from fanin.experiments.spec import Experiment
 from fanin.experiments.store import Store
 from fanin.initializers import canonical, draw_param
 from fanin.recipes import single
 from fanin.records import Plan, Program, Run, RunResult
-
-if TYPE_CHECKING:
-    from fanin.keras.trainer import Trainer
 
 __all__ = ["Estimate", "Executor", "Progress", "Quiet"]
 
@@ -77,7 +75,7 @@ class Executor:
     experiment: Experiment
     store: Store | None
     progress: Progress = field(default_factory=Quiet)
-    _trainers: dict[str, "Trainer"] = field(default_factory=dict)
+    _trainers: dict[str, Trainer] = field(default_factory=dict)
     _plans: dict[tuple[str, str], Plan] = field(default_factory=dict)
 
     def prepare(self) -> None:
@@ -99,23 +97,16 @@ class Executor:
                         allowed=error.allowed,
                     ) from None
 
-    def trainer(self, activation: str) -> "Trainer":
+    def trainer(self, activation: str) -> Trainer:
         """The trainer of the network with this activation, built once."""
-        from fanin.keras.backend import start
-
-        start(cache_dir() / "xla")
-        from fanin.keras.program import network
-        from fanin.keras.trainer import Trainer
-
         if activation not in self._trainers:
             spec = self.experiment
-            net = network(spec.model, spec.task, activation, spec.settings)
 
             def weights(run: Run) -> Mapping[str, Any]:
                 plan = self._plan(run.activation, run.init)
                 return {e.param.path: draw_param(e.param, e.init, run.seed) for e in plan.chosen if e.init}
 
-            self._trainers[activation] = Trainer(net, spec.task, spec.settings, weights)
+            self._trainers[activation] = spec.engine.trainer(spec.model, spec.task, activation, spec.settings, weights)
         return self._trainers[activation]
 
     def _plan(self, activation: str, init: str) -> Plan:
@@ -181,34 +172,47 @@ class Executor:
         return {run: results[run] for run in runs}
 
     def _train(self, runs: list[Run], activation: str) -> Iterator[tuple[Run, RunResult]]:
-        from fanin.keras.backend import versions
-
         with self._model_errors():
             trainer = self.trainer(activation)
             program = self._keep_program(trainer, runs[0], self._program(trainer, runs))
             self.progress.note(f"training, {program.chunk} at a time on each of {len(trainer.devices)} devices")
-            environment = versions()
+            environment = self.environment()
             for run, result in trainer.train(program, runs, self.progress.advance):
                 if self.store is not None:
                     self.store.put(run, result, environment)
                 self.progress.finished(1)
                 yield run, result
 
-    def _program(self, trainer: "Trainer", runs: list[Run]) -> Program:
-        """The way of executing these runs: as chosen before on this store or this machine, else measured now."""
-        from fanin.keras.measure import choose
+    def environment(self) -> dict[str, str]:
+        """What the results depend on besides their runs: library versions and kind of device."""
+        return self.experiment.engine.versions()
 
-        key = _program_key(trainer, runs[0])
+    def _program(self, trainer: Trainer, runs: list[Run]) -> Program:
+        """The way of executing these runs: as chosen before on this store or this machine, else measured now."""
+        key = self._program_key(trainer, runs[0])
 
         def measured() -> dict[str, Any]:
-            return asdict(choose(trainer, runs, lambda text: self.progress.note(f"measuring: {text}")))
+            return asdict(
+                self.experiment.engine.choose(trainer, runs, lambda text: self.progress.note(f"measuring: {text}"))
+            )
 
         kept = self.store.program(key) if self.store is not None else None
         return kept or Program(**remembered("programs", key, measured))
 
-    def _keep_program(self, trainer: "Trainer", run: Run, program: Program) -> Program:
+    def _keep_program(self, trainer: Trainer, run: Run, program: Program) -> Program:
         """Keep the way of executing in the store, so that later runs there have the same bits."""
-        return program if self.store is None else self.store.keep_program(_program_key(trainer, run), program)
+        return program if self.store is None else self.store.keep_program(self._program_key(trainer, run), program)
+
+    def _program_key(self, trainer: Trainer, run: Run) -> str:
+        """What the choice of how to execute depends on: the architecture, the data's shape, the machine."""
+        left_out = ("init", "seed", "learning_rate", "epochs")
+        described = {
+            **{key: value for key, value in run.to_dict().items() if key not in left_out},
+            "shape": list(trainer.task.x_train.shape),
+            "params": [(param.path, list(param.shape)) for param in trainer.net.info.params],
+            **self.environment(),
+        }
+        return hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     @contextmanager
     def _model_errors(self) -> Iterator[None]:
@@ -223,7 +227,7 @@ class Executor:
             raise ModelError(
                 f"The model could not be trained: {type(error).__name__}: {_cause(error)}",
                 given=self.experiment.model.text,
-                hint="It must run in Keras on JAX; try model(x) on a batch of the data.",
+                hint=f"It must run in {self.experiment.engine.words}; try model(x) on a batch of the data.",
             ) from error
 
 
@@ -232,18 +236,3 @@ def _cause(error: Exception) -> str:
     lines = [line.strip() for line in re.sub("\x1b\\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith("Exception encountered when calling")]
     return (told or lines or ["no message"])[0]
-
-
-def _program_key(trainer: "Trainer", run: Run) -> str:
-    """What the choice of how to execute depends on: the architecture, the data's shape, the machine."""
-    from fanin.keras.backend import versions
-
-    described = {
-        **{
-            key: value for key, value in run.to_dict().items() if key not in ("init", "seed", "learning_rate", "epochs")
-        },
-        "shape": list(trainer.task.x_train.shape),
-        "params": [(param.path, list(param.shape)) for param in trainer.net.info.params],
-        **versions(),
-    }
-    return hashlib.blake2b(json.dumps(described, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -1,9 +1,11 @@
 """Which network to train, read from text; the frameworks build it."""
 
 import re
+import sys
+from contextlib import suppress
 
-from fanin.errors import InvalidValueError, unknown_name
-from fanin.experiments.cache import cache_dir
+from fanin.errors import InvalidValueError, MissingExtraError, unknown_name
+from fanin.experiments.engines import ENGINES
 from fanin.experiments.sources import load_function
 from fanin.records import ModelSpec
 
@@ -12,7 +14,7 @@ __all__ = ["MODELS", "model_spec"]
 MODELS = {
     "mlp": "mlp:128x128 - dense layers of these widths, then the output",
     "cnn": "cnn:16x32 - 3x3 convolutions of these channels, each with pooling, then a dense output",
-    "file.py:build": "your own: a function that returns a Keras model",
+    "file.py:build": "your own: a function that returns a Keras model or a PyTorch module",
 }
 """What `--model` takes, with a sentence for each kind."""
 
@@ -36,8 +38,9 @@ def model_spec(text: str) -> ModelSpec:
         raise unknown_name("model", text, MODELS)
     if not kind.endswith(".py") and "." not in kind and not re.search(r"[/\\]", kind):
         raise unknown_name("kind of model", kind, ["mlp", "cnn", "file.py:build", "package.module:build"])
-    from fanin.keras.backend import start
-
-    start(cache_dir() / "xla")  # before the user's file imports Keras or JAX
     build, fingerprint = load_function(text, "model")
+    if "keras" in sys.modules or "torch" not in sys.modules:
+        # Before the function runs: JAX decides with its first program where compiled ones are kept.
+        with suppress(MissingExtraError):
+            ENGINES["keras"].start()
     return ModelSpec(text, "user", (), fingerprint, build)

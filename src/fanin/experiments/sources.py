@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from fanin.errors import InvalidValueError, UnknownNameError, unknown_name
+from fanin.training import cores
 
-__all__ = ["load_function"]
+__all__ = ["call_function", "load_function"]
 
 
 def load_function(text: str, kind: str) -> tuple[Callable[..., Any], str]:
@@ -27,8 +29,9 @@ def load_function(text: str, kind: str) -> tuple[Callable[..., Any], str]:
     Raises:
         UnknownNameError, InvalidValueError: If there is no such file or function, or it cannot be run.
     """
-    # A user's file may import Keras, which then decides on its backend for the whole process.
+    # A user's file may import Keras and JAX, which then decide on backend and devices for the whole process.
     os.environ.setdefault("KERAS_BACKEND", "jax")
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(cores()))
     place, _, name = text.rpartition(":")
     try:
         if place.endswith(".py"):
@@ -60,3 +63,24 @@ def load_function(text: str, kind: str) -> tuple[Callable[..., Any], str]:
     if name not in functions:
         raise unknown_name(f"function in {place}", name, functions)
     return getattr(module, name), hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+
+
+def call_function(text: str, kind: str) -> Any:
+    """What a user's function returns when it is called without arguments.
+
+    Raises:
+        UnknownNameError, InvalidValueError: If there is no such function, it needs arguments, or it fails.
+    """
+    function, _ = load_function(text, kind)
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise InvalidValueError(
+            f"The {kind}'s function needs arguments: {error}", given=text, hint="Give its parameters defaults."
+        ) from None
+    except ValueError:  # built-in functions tell nothing of their arguments
+        pass
+    try:
+        return function()
+    except Exception as error:
+        raise InvalidValueError(f"The {kind}'s function fails: {type(error).__name__}: {error}", given=text) from error

@@ -7,14 +7,12 @@ from numbers import Integral, Real
 
 from fanin.errors import InvalidValueError
 from fanin.experiments.datasets import load_task, task_entry
+from fanin.experiments.engines import ENGINES, Engine, engine_for
 from fanin.experiments.models import model_spec
 from fanin.initializers import canonical, parse_call
 from fanin.records import Call, Init, ModelSpec, Run, Settings, Task
 
-__all__ = ["DEFAULT_INITIALIZERS", "ENGINE", "TUNING_SEEDS", "Arm", "Experiment", "experiment"]
-
-ENGINE = "keras-jax-2"
-"""Part of every run's identity: raised whenever a change alters what a run computes."""
+__all__ = ["DEFAULT_INITIALIZERS", "TUNING_SEEDS", "Arm", "Experiment", "experiment"]
 
 DEFAULT_INITIALIZERS = (
     "zeros",
@@ -54,6 +52,7 @@ class Experiment:
         arms: What is compared; `baseline` is one of them.
         seeds: The compared seeds are 0 to seeds - 1.
         learning_rates: The rates tried. With `auto` the compared seeds run at the chosen rate only.
+        engine: What trains the model.
     """
 
     task: Task
@@ -64,6 +63,7 @@ class Experiment:
     learning_rates: tuple[float, ...]
     auto: bool
     settings: Settings
+    engine: Engine = ENGINES["keras"]
 
     @property
     def tuned(self) -> bool:
@@ -85,7 +85,7 @@ class Experiment:
             batch_size=self.settings.batch_size,
             epochs=self.settings.epochs,
             evaluations=self.settings.evaluations,
-            engine=ENGINE,
+            engine=self.engine.version,
         )
 
     def tuning_runs(self) -> list[Run]:
@@ -197,4 +197,5 @@ def experiment(
             "The batch is larger than the training data", given=size, allowed=f"up to {len(data.x_train)}"
         )
     settings = Settings(call, size, epochs, evaluations=max(20, epochs))
-    return Experiment(data, spec, arms, base, seeds, rates, auto, settings)
+    engine = engine_for(spec, data, arms[0].activation)
+    return Experiment(data, spec, arms, base, seeds, rates, auto, settings, engine)

@@ -1,214 +1,192 @@
-"""Keras models read, written and probed: the only place where Keras's weight layouts are interpreted."""
+"""Keras models described, written, probed and calibrated, on every backend."""
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.errors import ModelError, UnknownNameError
-from fanin.records import Axis, ModelInfo, ParamInfo
+from fanin.errors import ModelError, unknown_name
+from fanin.initializers.draws import draw_law, gate_factors, law_of
+from fanin.initializers.laws import Draw
+from fanin.initializers.streams import check_seed
+from fanin.keras.layouts import Reading, readings, restored_on_failure, variables_of
+from fanin.keras.probe import calibrate, probe
+from fanin.keras.trace import has_inputs, trace
+from fanin.records import ModelInfo, ParamInfo, Plan, PlanEntry
 
-__all__ = ["describe", "forward", "path_of", "signal_function", "tapped_layers", "write"]
+__all__ = ["calibrate", "describe", "examples", "fill", "probe", "values", "write"]
 
-_Reading = tuple[tuple[Axis, ...], str, int, int]
-"""Axes, role, gates and groups of one weight."""
-
-_NORMS = (
-    keras.layers.BatchNormalization,
-    keras.layers.LayerNormalization,
-    keras.layers.GroupNormalization,
-    keras.layers.UnitNormalization,
-)
-_GATES = ((keras.layers.LSTMCell, 4), (keras.layers.GRUCell, 3), (keras.layers.SimpleRNNCell, 1))
-_CONVS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-_TRANSPOSED = (keras.layers.Conv1DTranspose, keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
-_DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
-_SEPARABLE = (keras.layers.SeparableConv1D, keras.layers.SeparableConv2D)
+_BATCH = 2
+"""Examples in a made-up batch."""
 
 
-def _spatial(variable: keras.Variable) -> list[Axis]:
-    return ["spatial"] * (len(variable.shape) - 2)
+def describe(model: keras.Model, example: Any = None) -> ModelInfo:
+    """Read a built model: its trainable parameters, in the model's order, and what it computes from them.
 
+    Nothing of the model is changed, and it is not run: what it computes is read from symbolic tensors.
 
-def _einsum(layer: keras.layers.EinsumDense, in_attention: bool) -> _Reading:
-    """Kernel axes from the equation: summed over is `in`, new in the output is `out`, in all three is `batch`."""
-    inputs, output = layer.equation.replace(" ", "").split("->")
-    signal, kernel = inputs.split(",")
-    axes: list[Axis] = ["in" if k not in output else "batch" if k in signal else "out" for k in kernel]
-    return tuple(axes), "attention" if in_attention else "dense", 1, 1
-
-
-def _readings(layer: keras.layers.Layer, in_attention: bool) -> Iterator[tuple[keras.Variable, _Reading]]:
-    """The weights of one layer with their meaning."""
-    match layer:
-        case keras.layers.Dense():
-            yield layer.kernel, (("in", "out"), "dense", 1, 1)
-        case keras.layers.EinsumDense():
-            yield layer.kernel, _einsum(layer, in_attention)
-        case keras.layers.Embedding():
-            yield layer.embeddings, (("batch", "out"), "embedding", 1, 1)
-        case _ if isinstance(layer, _DEPTHWISE):
-            yield layer.kernel, ((*_spatial(layer.kernel), "batch", "out"), "depthwise", 1, 1)
-        case _ if isinstance(layer, _SEPARABLE):
-            yield (
-                layer.depthwise_kernel,
-                ((*_spatial(layer.depthwise_kernel), "batch", "out"), "depthwise", 1, 1),
-            )
-            yield layer.pointwise_kernel, ((*_spatial(layer.pointwise_kernel), "in", "out"), "conv", 1, 1)
-        case _ if isinstance(layer, _TRANSPOSED):
-            yield layer.kernel, ((*_spatial(layer.kernel), "out", "in"), "transposed_conv", 1, 1)
-        case _ if isinstance(layer, _CONVS):
-            yield layer.kernel, ((*_spatial(layer.kernel), "in", "out"), "conv", 1, layer.groups)
-        case _:
-            for cell, gates in _GATES:
-                if isinstance(layer, cell):
-                    yield layer.kernel, (("in", "out"), "recurrent", gates, 1)
-                    yield layer.recurrent_kernel, (("in", "out"), "recurrent", gates, 1)
-
-
-def path_of(model: keras.Model, variable: keras.Variable) -> str:
-    """A variable's name within its model: Keras's path without the model's own name, which it may count up."""
-    return str(variable.path).removeprefix(f"{model.name}/")
-
-
-def describe(model: keras.Model) -> ModelInfo:
-    """Read the trainable parameters of a built model, in the model's order.
+    Args:
+        model: A built model.
+        example: What it is called on: an array, a tuple of positional arguments or a mapping of keyword
+            arguments. Functional and sequential models know their inputs, and need none; of others the
+            parameters alone are described without one.
 
     Raises:
-        ModelError: If the model is not built, so that it has no parameters yet.
+        ModelError: If the model is not built, so that it has no parameters yet, or does not take the example.
 
     Example:
-        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d")])
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "relu", name="d")])
         >>> [(param.path, param.axes) for param in describe(model).params]
         [('d/kernel', ('in', 'out')), ('d/bias', ())]
+        >>> [op.kind for op in describe(model).ops]
+        ['input', 'weight', 'activation']
     """
     if not model.built:
         raise ModelError(
             "The model is not built", given=model.name, hint="Call it once on a batch, or give it an Input."
         )
-    readings: dict[int, _Reading] = {}
-    norms: set[int] = set()
-    attention: set[int] = set()
-    layers = list(model._flatten_layers(include_self=False))
-    for layer in layers:
-        if isinstance(layer, keras.layers.MultiHeadAttention | keras.layers.GroupQueryAttention):
-            attention.update(id(part) for part in layer._flatten_layers(include_self=False))
-    for layer in layers:
-        if isinstance(layer, _NORMS):
-            norms.update(id(variable) for variable in layer.trainable_variables)
-        for variable, reading in _readings(layer, id(layer) in attention):
-            readings.setdefault(id(variable), reading)
+    known, traced = readings(model), None
+    notes: tuple[str, ...] = ()
+    if example is not None:
+        traced = trace(model, example)
+    elif has_inputs(model):
+        try:
+            traced = trace(model)
+        except ModelError as error:  # nobody asked for the steps
+            notes = (str(error),)
+    learnt = traced.readings if traced is not None else {}
 
-    def read(variable: keras.Variable) -> ParamInfo:
-        plain = (
-            ((), "norm", 1, 1) if id(variable) in norms
-            else ((), "bias", 1, 1) if variable.name.endswith("bias")
-            else ((), "unknown", 1, 1)
-        )  # fmt: skip
-        axes, role, gates, groups = readings.get(id(variable), plain)
-        return ParamInfo(
-            path_of(model, variable), tuple(variable.shape), str(variable.dtype), axes, role, gates, groups
-        )
+    def read(path: str, variable: keras.Variable) -> ParamInfo:
+        """One parameter: by its layer, or by how it was used, or by its name."""
+        named = Reading((), "bias" if variable.name.endswith("bias") else "unknown")
+        found = known.get(id(variable)) or (learnt.get(id(variable), named) if named.role == "unknown" else named)
+        return ParamInfo(path, tuple(variable.shape), str(variable.dtype), *found)
 
-    return ModelInfo("keras", tuple(read(variable) for variable in model.trainable_variables))
+    params = tuple(read(path, variable) for path, variable in variables_of(model).items())
+    if traced is None:
+        return ModelInfo("keras", params, notes=notes)
+    return ModelInfo("keras", params, tuple(step.op for step in traced.steps), traced.outputs, traced.notes)
 
 
-def write(model: keras.Model, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+def examples(model: keras.Model) -> Iterator[tuple[Any, str]]:
+    """Inputs that a built model may take, likeliest first, each with words for the user.
+
+    Models that know their inputs need none. Others remember the shape of what they were first called on, and not
+    its type: where there is a lookup table whole numbers are tried first.
+
+    Example:
+        >>> class Net(keras.Model):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.head = keras.layers.Dense(2)
+        ...
+        ...     def call(self, x):
+        ...         return self.head(x)
+        >>> model = Net()
+        >>> _ = model(np.ones((5, 3), np.float32))
+        >>> [words for _, words in examples(model)]
+        ['float32 of shape (5, 3)', 'int32 of shape (5, 3)']
+    """
+    shapes = getattr(model, "_build_shapes_dict", None) or {}
+    shape = next(iter(shapes.values()), None) if len(shapes) == 1 else None
+    if not isinstance(shape, list | tuple) or not all(size is None or isinstance(size, int) for size in shape):
+        return
+    sizes = tuple(size or _BATCH for size in shape)
+    tables = any(isinstance(layer, keras.layers.Embedding) for layer in model._flatten_layers())
+    for kind in ("int32", "float32") if tables else ("float32", "int32"):
+        yield np.zeros(sizes, kind), f"{kind} of shape {sizes}"
+
+
+def values(model: keras.Model, path: str) -> NDArray[Any]:
+    """A parameter's values: float32, or float64 where the parameter is.
+
+    Raises:
+        UnknownNameError: If the model has no such parameter.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d")])
+        >>> values(model, "d/bias")
+        array([0., 0.], dtype=float32)
+    """
+    return _array(_variables(model, [path])[path])
+
+
+def write(model: keras.Model, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Set parameters by path; the others keep their values.
 
     Raises:
         UnknownNameError: If the model has no such parameter; nothing is written then.
     """
-    variables = {path_of(model, variable): variable for variable in model.trainable_variables}
-    missing = set(arrays) - set(variables)
-    if missing:
-        raise UnknownNameError("The model has no such parameter", given=", ".join(sorted(missing)))
-    for path, array in arrays.items():
-        variables[path].assign(array)
+    for path, variable in _variables(model, arrays).items():
+        variable.assign(arrays[path])
 
 
-def forward(model: keras.Model, trainable: Any, other: Any, x: Any, *, training: bool) -> tuple[Any, Any, list[Any]]:
-    """A model as a pure function of its variables' values.
-
-    Returns:
-        Outputs, the changed values of the other variables, and the losses that layers add (regularisers).
-    """
-    parameters = inspect.signature(model.call).parameters.values()
-    takes = any(each.name == "training" or each.kind is each.VAR_KEYWORD for each in parameters)
-    mode = {"training": training} if takes else {}
-    return model.stateless_call(trainable, other, x, return_losses=True, **mode)  # type: ignore[no-any-return]
-
-
-def tapped_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """The layers whose pre-activation is measured: weighted, with an activation of their own, in model order.
-
-    Recurrent cells are left out: their pre-activation is not one tensor but one for each time step.
-    """
-    kinds = (keras.layers.Dense, keras.layers.EinsumDense, *_CONVS, *_TRANSPOSED, *_DEPTHWISE, *_SEPARABLE)
-    return [layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, kinds)]
-
-
-@contextmanager
-def _taps(layers: list[keras.layers.Layer], tap: Callable[[str, Any], Any]) -> Iterator[None]:
-    """While open, each layer's activation function first hands its input to `tap` and goes on with what returns."""
-    originals = [layer.activation for layer in layers]
-    for layer, original in zip(layers, originals, strict=True):
-        layer.activation = lambda z, name=layer.path, function=original: (function or (lambda v: v))(tap(name, z))
-    try:
-        yield
-    finally:
-        for layer, original in zip(layers, originals, strict=True):
-            layer.activation = original
-
-
-def signal_function(
-    model: keras.Model, loss: Callable[[Any, Any], Any]
-) -> Callable[[list[Any], list[Any], Any, Any], tuple[Any, Any]]:
-    """A traceable function that measures each tapped layer's pre-activation and its gradient.
+def fill(model: keras.Model, plan: Plan, progress: Callable[[int], None] | None = None) -> None:
+    """Draw every parameter that a plan chooses into the model, all of it or nothing; the others keep their values.
 
     Args:
         model: A built model.
-        loss: From targets and outputs to one loss per example.
+        plan: Its paths and shapes have to be the model's.
+        progress: Told after each parameter how many elements more are done.
 
-    Returns:
-        A function of (trainable, non-trainable, x, y) that gives two arrays, one number per tapped layer in
-        the order of `tapped_layers`: the root mean square of the pre-activation, and of the gradient of the
-        batch's mean loss with respect to it. The model is run as in inference. A layer used more than once
-        reports its last use; one that is not used, not a number.
+    Raises:
+        UnknownNameError, ModelError, InvalidValueError: If the plan does not fit the model, or a law a parameter;
+            nothing is written then. If anything fails later, every parameter gets its old values back.
+
+    Example:
+        >>> from fanin.records import Init
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d")])
+        >>> entries = tuple(PlanEntry(param, Init("ones"), "") for param in describe(model).params)
+        >>> fill(model, Plan(entries))
+        >>> values(model, "d/bias").tolist()
+        [1.0, 1.0]
     """
-    layers = tapped_layers(model)
+    seed, variables = check_seed(plan.seed), _variables(model, [entry.param.path for entry in plan.chosen])
+    drawn = [(entry, variables[entry.param.path], *_checked(entry, variables[entry.param.path]))
+             for entry in plan.chosen]  # fmt: skip
+    with restored_on_failure(list(variables.values())):
+        for entry, variable, law, factors in drawn:
+            array = draw_law(entry.param, law, seed)
+            variable.assign(array * factors if entry.scales else array)
+            if progress is not None:
+                progress(array.size)
 
-    def tapped(trainable: Any, other: Any, x: Any, y: Any, nudges: Mapping[str, Any]) -> tuple[Any, Any]:
-        seen: dict[str, Any] = {}
 
-        def tap(name: str, z: Any) -> Any:
-            seen[name] = z
-            return z + nudges[name] if name in nudges else z
+def _variables(model: keras.Model, paths: Iterable[str]) -> dict[str, keras.Variable]:
+    """The model's variables of these paths.
 
-        with _taps(layers, tap):
-            outputs, _, _ = forward(model, trainable, other, x, training=False)
-        return jnp.mean(loss(y, outputs)), seen
+    Raises:
+        UnknownNameError: If one is missing.
+    """
+    found = variables_of(model)
+    for path in paths:
+        if path not in found:
+            raise unknown_name("parameter in the model", path, found)
+    return {path: found[path] for path in paths}
 
-    def rms(value: Any) -> Any:
-        return jnp.sqrt(jnp.mean(jnp.square(value.astype(jnp.float32))))
 
-    def measure(trainable: Any, other: Any, x: Any, y: Any) -> tuple[Any, Any]:
-        if not layers:
-            return jnp.zeros(0), jnp.zeros(0)
-        shapes = jax.eval_shape(lambda t, o, a, b: tapped(t, o, a, b, {})[1], trainable, other, x, y)
-        nudges = {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}
-        gradients, seen = jax.grad(lambda n: tapped(trainable, other, x, y, n), has_aux=True)(nudges)
-        names = [layer.path for layer in layers]
-        missing = jnp.float32(jnp.nan)
-        return (
-            jnp.stack([rms(seen[name]) if name in seen else missing for name in names]),
-            jnp.stack([rms(gradients[name]) if name in seen else missing for name in names]),
+def _array(variable: keras.Variable) -> NDArray[Any]:
+    """A variable's values in the precision in which NumPy computes; bfloat16 and float16 are widened."""
+    kind = "float64" if variable.dtype == "float64" else "float32"
+    return np.array(keras.ops.convert_to_numpy(keras.ops.cast(variable.value, kind)))
+
+
+def _checked(entry: PlanEntry, variable: keras.Variable) -> tuple[Draw, NDArray[np.float32]]:
+    """The law of an entry and the factors of its gates, once both are known to fit the variable.
+
+    Raises:
+        ModelError, InvalidValueError: If they do not.
+    """
+    param = entry.param
+    if tuple(variable.shape) != param.shape:
+        raise ModelError(
+            f"The plan is for another model: {param.path} has another shape",
+            given=param.shape,
+            allowed=str(tuple(variable.shape)),
         )
-
-    return measure
+    if not keras.backend.is_float_dtype(variable.dtype):
+        raise ModelError(f"{param.path} cannot be drawn", given=str(variable.dtype), allowed="a real floating type")
+    assert entry.init is not None, "only chosen entries are checked"
+    return law_of(param, entry.init), gate_factors(param, entry.scales)

@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from fanin.errors import InvalidValueError, extra_missing
+from fanin.training import cores
 
 __all__ = ["KERAS", "compiler_options", "devices", "start", "versions"]
 
@@ -47,7 +48,7 @@ def start(cache: Path | None = None) -> None:
             hint="Set the environment variable KERAS_BACKEND=jax before importing keras.",
         )
     with contextlib.suppress(RuntimeError):  # JAX is running: its devices stay as they are
-        jax.config.update("jax_num_cpu_devices", _cores())
+        jax.config.update("jax_num_cpu_devices", cores())
     if cache is not None and not _cache_set:
         _cache_set = True
         jax.config.update("jax_compilation_cache_dir", str(cache))
@@ -55,10 +56,6 @@ def start(cache: Path | None = None) -> None:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
         # A cache that cannot be read or written costs time, not correctness.
         warnings.filterwarnings("ignore", message=".*persistent compilation cache.*")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def devices() -> list["jax.Device"]:  # type: ignore[name-defined]  # noqa: F821

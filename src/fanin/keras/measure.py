@@ -8,17 +8,16 @@ depend on its place among its neighbours. A candidate whose bits differ from tho
 busy the machine happens to be, leaves the numbers alone.
 """
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from fanin.keras.trainer import Trainer
 from fanin.records import Program, Run
+from fanin.training import Measured, pick, sample_run, together_limit
 
 __all__ = ["choose"]
 
@@ -26,16 +25,8 @@ _SECONDS = 0.25
 """How long a candidate is timed at least, after it is compiled."""
 _LARGEST_CHUNK = 16
 _CHECKED_STEPS = 12
-_MUCH_FASTER = 2.0
 _BETTER = 1.05
-_MEMORY_SHARE = 1 / 8
-
-
-@dataclass(frozen=True)
-class _Measured:
-    program: Program
-    bits: bytes
-    same_everywhere: bool
+_MUCH_FASTER = 2.0
 
 
 def choose(trainer: Trainer, runs: Sequence[Run], note: Callable[[str], None] = lambda _: None) -> Program:
@@ -48,11 +39,12 @@ def choose(trainer: Trainer, runs: Sequence[Run], note: Callable[[str], None] = 
         runs: What will be trained; one of them serves as the sample.
         note: Told what is being measured.
     """
-    sample = _sample(trainer, runs)
+    sample = sample_run(trainer.weights, runs)
+    numbers = sum(int(np.prod(v.shape)) for v in trainer.net.model.variables + trainer.net.optimizer.variables)
     # Not limited by how many runs there are: the choice should not change when an initializer is added.
-    limit = min(_LARGEST_CHUNK, _memory_limit(trainer))
+    limit = min(_LARGEST_CHUNK, together_limit(numbers, len(trainer.devices)))
 
-    def measured(loop: Literal["scan", "step"], chunk: int) -> _Measured:
+    def measured(loop: Literal["scan", "step"], chunk: int) -> Measured:
         note(f"{loop}, {chunk} at a time")
         return _measure(trainer, sample, loop, chunk)
 
@@ -68,35 +60,10 @@ def choose(trainer: Trainer, runs: Sequence[Run], note: Callable[[str], None] = 
             break
         best = max(best, candidate.program.rate)
         chunk *= 2
-    eligible = [each for each in tried if each.same_everywhere]
-    same = max(
-        (e.program for e in eligible if e.bits == reference.bits),
-        key=lambda p: p.rate,
-        default=reference.program,
-    )
-    fastest = max((e.program for e in eligible), key=lambda p: p.rate, default=reference.program)
-    return fastest if fastest.rate > _MUCH_FASTER * same.rate else same
+    return pick(reference, tried, _MUCH_FASTER)
 
 
-def _sample(trainer: Trainer, runs: Sequence[Run]) -> Run:
-    """A run whose weights all vary: with equal weights every way of summing them gives the same bits."""
-    for run in {run.init: run for run in reversed(runs)}.values():
-        if all(np.ptp(array) > 0 for array in trainer.weights(run).values()):
-            return run
-    return runs[0]
-
-
-def _memory_limit(trainer: Trainer) -> int:
-    """How many runs a device may hold: weights, gradients and the optimizer's slots in a share of memory."""
-    numbers = sum(int(np.prod(v.shape)) for v in trainer.net.model.variables + trainer.net.optimizer.variables)
-    try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        memory = 4 << 30
-    return max(1, int(memory * _MEMORY_SHARE / (len(trainer.devices) * 4 * 3 * max(1, numbers))))
-
-
-def _measure(trainer: Trainer, run: Run, loop: Literal["scan", "step"], chunk: int) -> _Measured:
+def _measure(trainer: Trainer, run: Run, loop: Literal["scan", "step"], chunk: int) -> Measured:
     program = Program(loop, chunk, 0.0)
     copies = [run] * chunk
     span = min(_CHECKED_STEPS, trainer.longest)
@@ -127,6 +94,6 @@ def _measure(trainer: Trainer, run: Run, loop: Literal["scan", "step"], chunk: i
             elapsed = time.perf_counter() - begun
     rows = np.concatenate([values for values, _ in checked])
     rate = repeats * span * chunk / elapsed
-    return _Measured(
+    return Measured(
         Program(loop, chunk, rate), rows[0].tobytes(), all(row.tobytes() == rows[0].tobytes() for row in rows)
     )

@@ -2,12 +2,14 @@
 
 import inspect
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-from fanin.errors import InvalidValueError, ModelError, unknown_name
+from fanin.errors import ModelError, unknown_name
 from fanin.records import ModelSpec
+from fanin.training import call_build
 
 __all__ = ["activation_names", "build"]
 
@@ -36,7 +38,7 @@ def build(spec: ModelSpec, input_shape: tuple[int, ...], outputs: int, activatio
     # Keras numbers unnamed layers per process; parameters are known by name, so counting starts anew.
     keras.backend.clear_session()
     if spec.kind == "user":
-        return _user(spec, activation)
+        return _user(spec, activation, {"input_shape": input_shape, "outputs": outputs})
     if activation not in activation_names():
         raise unknown_name("activation", activation, activation_names())
     return {"mlp": _mlp, "cnn": _cnn}[spec.kind](spec.sizes, input_shape, outputs, activation)
@@ -68,18 +70,15 @@ def _cnn(sizes: tuple[int, ...], input_shape: tuple[int, ...], outputs: int, act
     return keras.Sequential([keras.Input(input_shape), *layers])
 
 
-def _user(spec: ModelSpec, activation: str) -> keras.Model:
-    takes_activation = "activation" in inspect.signature(spec.build).parameters
-    if activation and not takes_activation:
-        raise InvalidValueError(
-            "The model brings its own activations",
-            given=f"--activation {activation} with {spec.text}",
-            hint="Leave --activation out, or give the function a parameter named activation.",
-        )
-    try:
-        model = spec.build(activation=activation) if activation else spec.build()
-    except Exception as error:
-        raise ModelError(f"The model could not be built: {type(error).__name__}: {error}", given=spec.text) from error
+def _required(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty
+
+
+def _user(spec: ModelSpec, activation: str, facts: Mapping[str, Any]) -> keras.Model:
+    # A default is the function's own word, as it was when the first stores were written.
+    parameters = inspect.signature(spec.build).parameters
+    asked = {name: value for name, value in facts.items() if name in parameters and _required(parameters[name])}
+    model = call_build(spec, activation, asked)
     if not isinstance(model, keras.Model):
         raise ModelError(
             "The function did not return a Keras model",

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from fanin.errors import InvalidValueError, ModelError, unknown_name
 from fanin.initializers.streams import words
-from fanin.keras.adapter import describe, forward, path_of
+from fanin.keras.adapter import describe
 from fanin.keras.backend import KERAS
+from fanin.keras.layouts import path_of
 from fanin.keras.models import build, fit_input
+from fanin.keras.taps import forward
 from fanin.records import Call, ModelInfo, ModelSpec, Settings, Task
 
 __all__ = ["Network", "State", "evaluate_function", "initial_state", "network", "optimizer", "step_function"]

@@ -5,12 +5,11 @@ chosen by measurement; what they compute is not: a way of executing is eligible 
 same bits wherever it stands among its neighbours.
 """
 
-import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -18,54 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.initializers.streams import permutation
-from fanin.keras.adapter import signal_function, tapped_layers
 from fanin.keras.backend import KERAS, compiler_options, devices
 from fanin.keras.program import Network, State, evaluate_function, initial_state, step_function
+from fanin.keras.taps import signal_function, tapped_layers
 from fanin.records import Program, Run, RunResult, Settings, Signals, Task
+from fanin.training import EVALUATION_BATCH, SIGNAL_BATCH, Weights, batch_order, evaluation_steps, outcome, spread
 
 __all__ = ["Trainer", "batch_order", "evaluation_steps"]
-
-_EVALUATION_BATCH = 1024
-_SIGNAL_BATCH = 256
-
-Weights = Callable[[Run], Mapping[str, NDArray[np.float32]]]
-
-
-def steps_per_epoch(examples: int, batch_size: int) -> int:
-    """Whole batches in an epoch; the rest of each epoch's order is left out."""
-    return examples // batch_size
-
-
-def evaluation_steps(examples: int, settings: Settings) -> tuple[int, ...]:
-    """The numbers of steps after which a run is evaluated, spread evenly and ending at the last.
-
-    Example:
-        >>> from fanin.records import Call
-        >>> evaluation_steps(100, Settings(Call("sgd"), batch_size=10, epochs=2, evaluations=4))
-        (5, 10, 15, 20)
-    """
-    total = steps_per_epoch(examples, settings.batch_size) * settings.epochs
-    count = min(settings.evaluations, total)
-    return tuple(round(total * (i + 1) / count) for i in range(count))
-
-
-@lru_cache(maxsize=64)
-def _epoch_order(seed: int, epoch: int, examples: int) -> NDArray[np.int32]:
-    return permutation(seed, f"data order/epoch {epoch}", examples).astype(np.int32)
-
-
-def batch_order(seed: int, start: int, stop: int, examples: int, batch_size: int) -> NDArray[np.int32]:
-    """Indices of the examples in batches `start` to `stop` of a run, shape (stop - start, batch_size).
-
-    Depends on the seed and on nothing else of the run, so that all initializers see the same batches.
-    """
-    per_epoch = steps_per_epoch(examples, batch_size)
-    rows = [
-        _epoch_order(seed, step // per_epoch, examples)[step % per_epoch * batch_size :][:batch_size]
-        for step in range(start, stop)
-    ]
-    return np.stack(rows)
 
 
 @dataclass(frozen=True)
@@ -117,7 +75,7 @@ class Trainer:
         dtype = np.int32 if task.kind == "classification" else np.float32
 
         def cut(x: Any, y: Any) -> list[tuple[Any, Any]]:
-            size = min(_EVALUATION_BATCH, len(x))
+            size = min(EVALUATION_BATCH, len(x))
             batches = []
             for low in range(0, len(x), size):
                 rows = np.minimum(np.arange(low, low + size), len(x) - 1)
@@ -241,7 +199,7 @@ class Trainer:
         state = self.start(filled, device)
         data = self._on(device)
         functions = self.functions(program.loop, program.chunk)
-        batch = data["x"][:_SIGNAL_BATCH], data["y"][:_SIGNAL_BATCH]
+        batch = data["x"][:SIGNAL_BATCH], data["y"][:SIGNAL_BATCH]
         signals = [functions.signals(state, i, *batch) for i in range(len(runs))]
         train, val = [], []
         for start, stop in zip((0, *self.marks), self.marks, strict=False):
@@ -253,36 +211,15 @@ class Trainer:
         diverged_at = np.asarray(state.diverged_at).reshape(-1)
         seconds = (time.perf_counter() - begun) / len(runs)
         names = tuple(layer.path for layer in tapped_layers(self.net.model))
+        losses, (val_losses, metrics) = np.array(train), np.array(val).transpose(1, 0, 2)
         return [
-            self._result(
-                i, int(diverged_at[i]), np.array(train), np.array(val), test,
+            outcome(
+                self.marks, int(diverged_at[i]), (losses[:, i], val_losses[:, i], metrics[:, i]),
+                (float(test[0][i]), float(test[1][i])),
                 Signals(names, *(tuple(np.asarray(rms, np.float64).tolist()) for rms in signals[i])), seconds,
             )
             for i in range(len(runs))
         ]  # fmt: skip
-
-    def _result(
-        self, i: int, diverged_at: int, train: Any, val: Any, test: Any, signals: Signals, seconds: float
-    ) -> RunResult:
-        # What a run's frozen weights score after it diverged is no result of training.
-        # A network whose last step blew it up would show it in the loss of the next.
-        if diverged_at < 0 and not np.isfinite(val[-1, 0, i]):
-            diverged_at = self.marks[-1]
-        valid = np.array([diverged_at < 0 or mark <= diverged_at for mark in self.marks])
-        curves = [np.where(valid, values, np.nan) for values in (train[:, i], val[:, 0, i], val[:, 1, i])]
-        finished = diverged_at < 0
-        return RunResult(
-            status="finished" if finished else "diverged",
-            diverged_at=None if finished else diverged_at,
-            steps=self.marks,
-            train_loss=tuple(curves[0].tolist()),
-            val_loss=tuple(curves[1].tolist()),
-            val_metric=tuple(curves[2].tolist()),
-            test_loss=float(test[0][i]) if finished else float("nan"),
-            test_metric=float(test[1][i]) if finished else float("nan"),
-            signals=signals,
-            seconds=seconds,
-        )
 
     def train(
         self, program: Program, runs: Sequence[Run], progress: Callable[[int], None] = lambda _: None
@@ -297,45 +234,10 @@ class Trainer:
         Raises:
             Exception: Whatever went wrong on a device; runs already yielded are not affected.
         """
-        chunks: queue.SimpleQueue[Sequence[Run]] = queue.SimpleQueue()
-        for low in range(0, len(runs), program.chunk):
-            chunks.put(runs[low : low + program.chunk])
-        results: queue.SimpleQueue[list[tuple[Run, RunResult]] | BaseException | None] = queue.SimpleQueue()
-        stop = threading.Event()
+        chunks = [runs[low : low + program.chunk] for low in range(0, len(runs), program.chunk)]
 
-        def work(device: Any) -> None:
-            def report(steps: int) -> None:
-                if stop.is_set():
-                    raise _Stopped
-                progress(steps)
+        def work(part: Sequence[Run], device: Any, report: Callable[[int], None]) -> list[tuple[Run, RunResult]]:
+            return list(zip(part, self.train_chunk(program, part, device, report), strict=True))
 
-            try:
-                while not stop.is_set():
-                    part = chunks.get_nowait()
-                    results.put(list(zip(part, self.train_chunk(program, part, device, report), strict=True)))
-            except (queue.Empty, _Stopped):
-                results.put(None)
-            except BaseException as error:
-                results.put(error)
-
-        workers = [threading.Thread(target=work, args=(device,), daemon=True) for device in self.devices]
-        for worker in workers:
-            worker.start()
-        try:
-            running = len(workers)
-            while running:
-                done = results.get()
-                if done is None:
-                    running -= 1
-                elif isinstance(done, BaseException):
-                    raise done
-                else:
-                    yield from done
-        finally:
-            stop.set()
-            for worker in workers:
-                worker.join()
-
-
-class _Stopped(Exception):  # noqa: N818 - a signal between threads, not an error
-    """Raised inside a worker whose results nobody waits for any more."""
+        for done in spread(chunks, self.devices, work, progress):
+            yield from done

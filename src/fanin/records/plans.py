@@ -2,10 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from html import escape
+from typing import TYPE_CHECKING, Any, Self
 
+from fanin.errors import extra_missing
 from fanin.records.calls import Init
 from fanin.records.models import ParamInfo
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Plan", "PlanEntry"]
 
@@ -91,6 +96,28 @@ class Plan:
             })  # fmt: skip
 
         return cls(tuple(map(entry, record["entries"])), record["recipe"], record["seed"], tuple(record["notes"]))
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row for each parameter.
+
+        Raises:
+            MissingExtraError: If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise extra_missing(error, "dev", ("pandas",), "to_pandas()") from None
+        return pd.DataFrame([{"path": e.param.path, "init": _what(e), "reason": e.reason, "considers": e.considers,
+                              "otherwise": e.otherwise} for e in self.entries])  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        """A table, for notebooks."""
+        rows = "".join(
+            f"<tr><td>{escape(e.param.path)}</td><td>{escape(_what(e))}</td><td>{escape(e.reason)}</td></tr>"
+            for e in self.entries
+        )
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<table><tr><th>parameter</th><th>initializer</th><th>why</th></tr>{rows}</table>{notes}"
 
     def __str__(self) -> str:
         width = max((len(entry.param.path) for entry in self.entries), default=0)

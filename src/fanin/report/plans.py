@@ -44,10 +44,20 @@ def _plan(plan: Plan) -> "Table":
     for name in ("parameter", "shape", "initializer", *(["factor by gate"] if scaled else []), "why"):
         rows.add_column(name, overflow="fold")
 
+    said: set[str] = set()
+
+    def why(entry: PlanEntry) -> str:
+        """The reason, and what would happen otherwise where no row before has said it."""
+        if not entry.otherwise or entry.otherwise in said:
+            return entry.reason
+        said.add(entry.otherwise)
+        return f"{entry.reason}. Otherwise: {entry.otherwise}"
+
     def cells(entry: PlanEntry) -> list[str]:
+        """One row."""
         factors = [", ".join(f"{scale:.4g}" for scale in entry.scales)] if scaled else []
         shape = " x ".join(map(str, entry.param.shape))
-        return [entry.param.path, shape, str(entry.init or "left alone"), *factors, entry.reason]
+        return [entry.param.path, shape, str(entry.init or "left alone"), *factors, why(entry)]
 
     for entry in plan.entries:
         rows.add_row(*map(escape, cells(entry)), style="dim" if entry.init is None else None)

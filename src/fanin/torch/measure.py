@@ -1,13 +1,14 @@
 """Choose how many runs of one PyTorch model a core trains side by side, by a short measurement on the real runs.
 
-A candidate trains copies of one run on all cores at once. It is eligible only if all copies have the same bits,
-because a run must not depend on its place among its neighbours, and if they agree with the run trained alone:
-not every model does on a stack what it does alone.
+A candidate trains copies of one run on all cores at once. It is eligible only if all copies have the same bits, and
+the same as in the smallest stack, because a run must not depend on its neighbours; and if they agree with the run
+trained alone but for rounding: not every model does on a stack what it does alone.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,9 @@ def choose(trainer: Trainer, runs: Sequence[Run], note: Callable[[str], None] = 
                 break
             if not _agree(theirs, values):
                 break
-            tried.append(candidate)
+            # What is left over at the end is a smaller stack, which must not matter either.
+            fits = candidate.eligible and (chunk == 2 or candidate.bits == tried[1].bits)
+            tried.append(replace(candidate, eligible=fits))
             if candidate.program.rate < best * _BETTER and chunk > 2:
                 break
             best = max(best, candidate.program.rate)

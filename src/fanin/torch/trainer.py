@@ -23,6 +23,17 @@ from fanin.training import EVALUATION_BATCH, SIGNAL_BATCH, Weights, batch_order,
 __all__ = ["Trainer"]
 
 
+def _chunk_size(runs: int, largest: int, devices: int) -> int:
+    """How many runs go together so that all devices have as much to do.
+
+    Example:
+        >>> _chunk_size(54, largest=16, devices=2), _chunk_size(4, largest=16, devices=2)
+        (14, 2)
+    """
+    rounds = -(-runs // (largest * devices))
+    return max(1, -(-runs // (rounds * devices)))
+
+
 class Trainer:
     """Trains runs of one network on one task.
 
@@ -98,8 +109,9 @@ class Trainer:
     ) -> list[tuple[Run, RunResult]]:
         """Train a chunk of runs together, from the first step to the look at the test data."""
         begun = time.perf_counter()
-        # Filled up: how many runs are stacked may decide how a sum is ordered. One learning rate beside the other.
-        filled = sorted([*runs, *[runs[0]] * (program.chunk - len(runs))], key=lambda run: run.learning_rate)
+        # A run that is left over goes on a stack as well, with a copy of itself: alone it would be rounded otherwise.
+        copies = [*runs, *runs] if len(runs) == 1 < program.chunk else runs
+        filled = sorted(copies, key=lambda run: run.learning_rate)
         places = [filled.index(run) for run in runs]
         executed = self.start(filled)
         signals = [self._signals(executed, i) for i in places]
@@ -137,7 +149,8 @@ class Trainer:
         Raises:
             Exception: Whatever went wrong in a thread; runs already yielded are not affected.
         """
-        chunks = [runs[low : low + program.chunk] for low in range(0, len(runs), program.chunk)]
+        size = _chunk_size(len(runs), program.chunk, len(self.devices))
+        chunks = [runs[low : low + size] for low in range(0, len(runs), size)]
 
         def work(part: Sequence[Run], _: Any, report: Callable[[int], None]) -> list[tuple[Run, RunResult]]:
             return self.train_chunk(program, part, report)

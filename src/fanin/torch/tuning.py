@@ -236,11 +236,10 @@ def _evaluator(
     model: nn.Module, example: Any, targets: Any, loss: Loss | None, *, may_draw: bool
 ) -> Callable[[Mapping[str, Tensor]], Tensor]:
     """The loss as a function of parameters, at the same random numbers each time."""
-    buffers = {path: buffer.clone() for path, buffer in model.named_buffers()}
 
     def outputs(weights: Mapping[str, Tensor]) -> Any:
         """What a model with these parameters and copies of the buffers returns."""
-        values = {**{path: buffer.clone() for path, buffer in buffers.items()}, **weights}
+        values = {**{path: buffer.clone() for path, buffer in model.named_buffers()}, **weights}
         args, kwargs = arguments(model, example)
         with calling(), seeded(_SEED):
             return torch.func.functional_call(model, values, args, kwargs)

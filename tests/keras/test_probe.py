@@ -1,0 +1,221 @@
+"""Signals, gradients and calibration against the same networks written out in NumPy."""
+
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from fanin.errors import InvalidValueError, ModelError, UnknownNameError
+from fanin.keras.adapter import describe, values
+from fanin.keras.probe import calibrate, probe
+
+_spec = importlib.util.spec_from_file_location("traced_models", Path(__file__).with_name("traced_models.py"))
+assert _spec is not None
+assert _spec.loader is not None
+traced_models = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(traced_models)
+
+
+def rms(array: Any) -> float:
+    return float(np.sqrt(np.mean(np.square(np.asarray(array, np.float64)))))
+
+
+def network() -> keras.Model:
+    """Two layers with a residual addition and a multiplier."""
+
+    class Net(keras.Model):
+        def __init__(self) -> None:
+            super().__init__(name="net")
+            self.one = layers.Dense(5, "tanh", bias_initializer="ones", name="one")
+            self.two = layers.Dense(5, use_bias=False, name="two")
+
+        def build(self, shape: Any) -> None:
+            self.scale = self.add_weight(shape=(5,), name="scale", initializer="random_normal")
+
+        def call(self, x: Any) -> Any:
+            h = self.one(x)
+            return h + self.scale * self.two(h)
+
+    keras.utils.set_random_seed(3)
+    return Net()
+
+
+X = np.random.default_rng(5).normal(size=(4, 7)).astype(np.float32)
+
+
+def test_signals_and_gradients_are_those_of_plain_numpy() -> None:
+    model = network()
+    model(X)
+    found = probe(model, X)
+    w, b, v, s = (values(model, path).astype(np.float64) for path in ("one/kernel", "one/bias", "two/kernel", "scale"))
+    z = X @ w + b
+    h = np.tanh(z)
+    u = h @ v
+    y = h + s * u
+    r = np.random.Generator(np.random.Philox(0)).standard_normal(y.shape)
+    d_u = r * s
+    d_h = r + d_u @ v.T
+    d_z = d_h * (1 - h**2)
+    assert found.layers == ("0:input", "1:one", "2:one", "3:two", "4:param", "5:mul", "6:add")
+    signals = [X, z, h, u, s, s * u, y]
+    gradients = [d_z @ w.T, d_z, d_h, d_u, (r * u).sum(axis=0), r, r]
+    # Sums of at most 7 float32 numbers: a relative error of 1e-5 is a hundred roundings.
+    np.testing.assert_allclose(found.signal_rms, [rms(each) for each in signals], rtol=1e-5)
+    np.testing.assert_allclose(found.gradient_rms, [rms(each) for each in gradients], rtol=1e-5)
+
+
+def test_whole_numbers_and_what_is_not_used_have_no_gradient() -> None:
+    tokens, unused = keras.Input((9,), dtype="int32"), keras.Input((4,))
+    x = layers.Dense(3)(layers.Embedding(11, 6)(tokens))
+    model = keras.Model([tokens, unused], [x, ops.argmax(x, axis=-1)])
+    found = probe(model, (np.arange(18).reshape(2, 9) % 11, np.ones((2, 4), np.float32)))
+    kinds = [op.kind for op in describe(model).ops]
+    assert kinds == ["input", "input", "lookup", "weight", "other"]
+    assert [math.isnan(value) for value in found.signal_rms] == [True, False, False, False, True]
+    assert [math.isnan(value) for value in found.gradient_rms] == [True, True, False, False, True]
+
+
+def test_probing_runs_in_the_mode_of_the_call_and_changes_nothing() -> None:
+    inputs = keras.Input((7,))
+    x = layers.BatchNormalization(momentum=0.5)(layers.Dense(5)(inputs))
+    model = keras.Model(inputs, layers.Dropout(0.5, seed=1)(x))
+    before = [np.asarray(variable.value) for variable in model.variables]
+    plain, again = probe(model, X), probe(model, X)
+    trained = probe(model, {"inputs": X, "training": True})
+    assert plain == again
+    assert plain.signal_rms[3] == plain.signal_rms[2]  # dropout does nothing in inference
+    assert trained.signal_rms[2] == pytest.approx(1.0, rel=2e-3)  # but for the norm's epsilon
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(np.asarray(variable.value), value)
+
+
+def slow_calibration(model: keras.Model, targets: dict[str, float]) -> dict[str, float]:
+    """The same in NumPy, for the network above."""
+    w, b, v = (values(model, path).astype(np.float64) for path in ("one/kernel", "one/bias", "two/kernel"))
+    factors = {}
+    if "one/kernel" in targets:
+        factors["one/kernel"] = math.sqrt(targets["one/kernel"] / np.mean((X @ w) ** 2))
+        w = w * factors["one/kernel"]
+    factors["two/kernel"] = math.sqrt(targets["two/kernel"] / np.mean((np.tanh(X @ w + b) @ v) ** 2))
+    return factors
+
+
+@pytest.mark.parametrize("targets", [{"two/kernel": 2.0}, {"two/kernel": 0.5, "one/kernel": 3.0}])
+def test_calibration_is_that_of_plain_numpy(targets: dict[str, float]) -> None:
+    model = network()
+    model(X)
+    before = {path: values(model, path) for path in ("one/kernel", "one/bias", "two/kernel", "scale")}
+    expected = slow_calibration(model, targets)
+    factors = calibrate(model, X, targets)
+    assert list(factors) == [path for path in ("one/kernel", "two/kernel") if path in targets]
+    assert factors == pytest.approx(expected, rel=1e-5)
+    for path, value in before.items():
+        np.testing.assert_allclose(values(model, path), value * factors.get(path, 1.0), rtol=1e-6)
+    assert calibrate(model, X, targets) == pytest.approx(dict.fromkeys(targets, 1.0), rel=1e-5)
+
+
+def test_calibration_of_the_variance() -> None:
+    model = keras.Sequential([keras.Input((7,)), layers.Dense(5, name="d")])
+    calibrate(model, X + 3, {"d/kernel": 2.0}, of="variance")
+    assert np.var((X + 3) @ values(model, "d/kernel")) == pytest.approx(2.0, rel=1e-5)
+
+
+def test_what_cannot_be_calibrated_changes_nothing() -> None:
+    model = keras.Sequential(
+        [keras.Input((7,)), layers.Dense(5, name="one"), layers.Dense(4, kernel_initializer="zeros", name="two")]
+    )
+    before = values(model, "one/kernel")
+    with pytest.raises(ModelError, match=r"two/kernel is zero or not finite.*second moment 0"):
+        calibrate(model, X, {"one/kernel": 1.0, "two/kernel": 1.0})
+    with pytest.raises(UnknownNameError, match="three/kernel"):
+        calibrate(model, X, {"three/kernel": 1.0})
+    with pytest.raises(ModelError, match=r"one/bias.*one/kernel, two/kernel"):
+        calibrate(model, X, {"one/bias": 1.0})
+    for target in (0.0, -1.0, math.nan):
+        with pytest.raises(InvalidValueError, match="not above 0"):
+            calibrate(model, X, {"one/kernel": target})
+    with pytest.raises(UnknownNameError, match="kurtosis"):
+        calibrate(model, X, {"one/kernel": 1.0}, of="kurtosis")  # type: ignore[arg-type]
+    np.testing.assert_array_equal(values(model, "one/kernel"), before)
+
+
+PROGRAM = """
+import json, sys
+import keras
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+import traced_models
+from fanin.keras.adapter import describe, fill, values
+from fanin.keras.probe import calibrate, probe
+from fanin.records import Init, Plan, PlanEntry
+
+found = {"backend": keras.backend.backend()}
+for name, make in traced_models.MODELS.items():
+    keras.backend.clear_session()
+    model, example = make()
+    info = describe(model, example)
+    weights = [param for param in info.params if param.role != "norm"]
+    fill(model, Plan(tuple(PlanEntry(param, Init("random_normal", stddev=0.3), "") for param in weights), seed=5))
+    before = [np.array(keras.ops.convert_to_numpy(variable.value)) for variable in model.variables]
+    signals = probe(model, example)
+    same = all(
+        np.array_equal(keras.ops.convert_to_numpy(variable.value), value)
+        for variable, value in zip(model.variables, before)
+    )
+    if keras.backend.backend() == "torch":
+        same = same and all(variable.value.grad is None for variable in model.trainable_variables)
+    path = next(op.params[0] for op in info.ops if op.kind == "weight")
+    output = keras.tree.flatten(model(example))[0]
+    found[name] = {
+        "ops": [[op.kind, op.name, list(op.inputs), list(op.shape), list(op.params), op.value] for op in info.ops],
+        "params": [[param.path, list(param.axes), param.role, param.gates] for param in info.params],
+        "notes": list(info.notes), "layers": signals.layers, "same": same,
+        "signal": signals.signal_rms, "gradient": signals.gradient_rms,
+        "own": float(np.sqrt(np.mean(np.square(keras.ops.convert_to_numpy(output))))),
+        "output": info.outputs[0], "factor": calibrate(model, example, {path: 2.0}),
+    }
+print("FOUND" + json.dumps(found))
+"""
+
+
+def ran(backend: str) -> dict[str, Any]:
+    """What the program says on a backend."""
+    environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(Path(__file__).parent)],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    lines = [line for line in done.stdout.splitlines() if line.startswith("FOUND")]
+    assert lines, f"{backend}: {done.stderr[-3000:]}"
+    return dict(json.loads(lines[0].removeprefix("FOUND")))
+
+
+@pytest.mark.slow
+def test_all_backends_see_the_same() -> None:
+    """One program on each backend, from the same weights: the same steps, and the same numbers but for rounding."""
+    backends = [name for name in ("jax", "tensorflow", "torch") if find_spec(name) is not None]
+    first, *others = [ran(backend) for backend in backends]
+    assert first["backend"] == "jax"
+    for name in traced_models.MODELS:
+        told = first[name]
+        assert told["notes"] == []
+        assert told["same"]
+        # The output of the model itself, run by Keras.
+        assert told["signal"][told["output"]] == pytest.approx(told["own"], rel=1e-5)
+        for other in others:
+            for key in ("ops", "params", "notes", "layers", "same"):
+                assert other[name][key] == told[key], (other["backend"], name, key)
+            # float32 sums in another order, through ten layers.
+            for key in ("signal", "gradient"):
+                np.testing.assert_allclose(other[name][key], told[key], rtol=2e-3, err_msg=f"{other['backend']} {name}")
+            assert other[name]["factor"] == pytest.approx(told["factor"], rel=1e-3)

@@ -1,0 +1,116 @@
+"""What the trainers of all frameworks share."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from fanin.errors import InvalidValueError, ModelError
+from fanin.records import ModelSpec, Program, Run, Signals
+from fanin.training import Measured, call_build, channels_first, outcome, pick, sample_run, spread, together_limit
+
+
+def measured(chunk: int, rate: float, bits: bytes = b"plain", eligible: bool = True) -> Measured:
+    return Measured(Program("step", chunk, rate), bits, eligible)
+
+
+@pytest.mark.parametrize(
+    ("others", "chosen"),
+    [
+        ([], 1),
+        ([measured(2, 1.5)], 2),
+        ([measured(2, 1.9, b"other")], 1),
+        ([measured(2, 2.1, b"other")], 2),
+        ([measured(2, 9.0, eligible=False), measured(4, 1.1)], 4),
+        ([measured(2, 1.5), measured(4, 2.5, b"other")], 2),
+    ],
+)
+def test_other_bits_are_taken_only_where_they_pay(others: list[Measured], chosen: int) -> None:
+    reference = measured(1, 1.0)
+    assert pick(reference, [reference, *others], margin=2.0).chunk == chosen
+
+
+def test_a_function_is_told_what_it_has_parameters_for() -> None:
+    def build(outputs: int, other: int = 5) -> tuple[int, int]:
+        return outputs, other
+
+    spec = ModelSpec("net.py:build", "user", (), "", build)
+    assert call_build(spec, "", {"outputs": 3, "input_shape": (4,)}) == (3, 5)
+    with pytest.raises(InvalidValueError, match="brings its own activations"):
+        call_build(spec, "relu", {"outputs": 3})
+    with pytest.raises(ModelError, match="could not be built: TypeError"):
+        call_build(spec, "", {})
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((5,), (5,)), ((5, 4), (1, 5, 4)), ((5, 4, 3), (3, 5, 4)), ((6, 5, 4, 3), (3, 6, 5, 4))]
+)
+def test_channels_come_first(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    assert channels_first(shape) == expected
+
+
+@pytest.mark.parametrize(("diverged_at", "shown"), [(-1, 3), (3, 1), (4, 2), (0, 0)])
+def test_what_came_after_a_divergence_is_not_shown(diverged_at: int, shown: int) -> None:
+    curve = np.array([3.0, 2.0, 1.0])
+    result = outcome((2, 4, 6), diverged_at, (curve, curve, curve), (1.5, 0.5), Signals((), (), ()), 1.0)
+    assert np.isfinite(result.val_loss).sum() == shown
+    assert result.status == ("finished" if diverged_at < 0 else "diverged")
+    assert np.isfinite(result.test_loss) == (diverged_at < 0)
+
+
+def test_weights_that_are_no_numbers_at_the_end_are_a_divergence() -> None:
+    gone = np.array([1.0, np.nan])
+    result = outcome((2, 4), -1, (np.ones(2), gone, gone), (1.0, 1.0), Signals((), (), ()), 1.0)
+    assert (result.status, result.diverged_at) == ("diverged", 4)
+
+
+def test_chunks_are_worked_on_by_all_devices_at_once() -> None:
+    meeting = threading.Barrier(2, timeout=20)
+
+    def work(chunk: int, device: str, progress: object) -> tuple[int, str]:
+        meeting.wait()  # would break if one device did everything
+        return chunk, device
+
+    done = dict(spread([1, 2], ["a", "b"], work, lambda _: None))
+    assert set(done) == {1, 2}
+    assert set(done.values()) == {"a", "b"}
+
+
+def test_workers_stop_when_nobody_waits() -> None:
+    started = []
+
+    def work(chunk: int, device: str, progress: object) -> int:
+        started.append(chunk)
+        return chunk
+
+    results = spread(range(10_000), ["a"], work, lambda _: None)
+    assert next(results) == 0
+    threads = threading.active_count()
+    results.close()
+    assert threading.active_count() == threads - 1
+    assert len(started) < 10_000
+
+
+def test_an_error_of_a_worker_is_raised() -> None:
+    def work(chunk: int, device: str, progress: object) -> int:
+        if chunk == 2:
+            raise ValueError("no such chunk")
+        return chunk
+
+    with pytest.raises(ValueError, match="no such chunk"):
+        list(spread([1, 2, 3], ["a"], work, lambda _: None))
+
+
+def test_the_sample_is_a_run_whose_weights_vary() -> None:
+    def run(init: str) -> Run:
+        return Run("t", "", "m", "", "", init, 0, 0.1, "adam", 8, 1, 1, "e")
+
+    values = {"zeros": np.zeros((3, 2), np.float32), "he_normal": np.arange(6, dtype=np.float32)}
+    runs = [run("zeros"), run("he_normal")]
+    assert sample_run(lambda each: {"w": values[each.init]}, runs) == runs[1]
+    assert sample_run(lambda each: {"w": values["zeros"]}, runs) == runs[0]
+
+
+def test_at_least_one_run_is_trained() -> None:
+    assert together_limit(10**15, 2) == 1
+    assert together_limit(10, 2) > 1000
