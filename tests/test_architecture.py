@@ -11,7 +11,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "fanin"
 LAYERS = (
-    ("errors", "files", "progress", "records"),
+    ("errors",),
+    ("files", "progress", "records"),
     ("activations", "stats"),
     ("theory",),
     ("initializers",),
