@@ -47,8 +47,8 @@ BUDGETS = {
     ("digits, 64-128-128-10", "keras-jax"): 30,
     ("digits, 64-128-128-10", "keras-tensorflow"): 30,
     ("MNIST, 784-256-10", "keras-tensorflow"): 4,
-    ("PyTorch, digits, 64-128-128-10", "torch"): 3,
-    ("PyTorch, digits, 3x3 convolutions of 16 and 32", "torch"): 1,
+    **{("PyTorch, digits, 64-128-128-10", peer): 3 for peer in ("torch", "torch-one-thread")},
+    **{("PyTorch, digits, 3x3 convolutions of 16 and 32", peer): 1 for peer in ("torch", "torch-one-thread")},
 }
 FITS = 3
 """Models that a peer's loop fits; each costs the same, so that the rate does not depend on their number."""

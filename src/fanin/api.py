@@ -42,14 +42,15 @@ def compare(
 
     Args:
         task: ``digits``, ``mnist``, ``fashion_mnist``, ``cifar10``, ``path.npz``, ``file.py:load``, or a `Task`.
-        model: ``mlp:128x128``, ``cnn:16x32`` or ``file.py:build``; None for the task's own default.
+        model: ``mlp:128x128``, ``cnn:16x32`` or ``file.py:build``, which may return a Keras model or a PyTorch
+            module; None for the task's own default.
         activation: Between layers; several are crossed with the initializers. ReLU where nothing is said.
         init: Initializers, such as ``he_normal`` or ``random_normal(stddev=0.01)``; ``he_normal+tanh``
             brings its own activation. Eight well-known ones where nothing is said.
         seeds: Number of paired repetitions.
         lr: Learning rates to choose from for each initializer, or ``auto``.
         epochs, batch_size: None for the task's own defaults.
-        optimizer: A Keras optimizer, such as ``adam`` or ``sgd(momentum=0.9)``.
+        optimizer: One of the framework's optimizers, such as ``adam`` or ``sgd(momentum=0.9)``.
         baseline: The initializer that the others are compared to; ``glorot_uniform`` if it takes part.
         store: A file that keeps finished runs, so that the same call continues; None keeps nothing.
 
@@ -90,7 +91,7 @@ def run_experiment(
         executor.prepare()  # before a store is made: a mistake leaves nothing behind
         opened = executor.store = None if store is None else stack.enter_context(Store(store))
         runs = executor.execute()
-        environments = tuple(opened.environments(runs)) if opened is not None else (_versions(),)
+        environments = tuple(opened.environments(runs)) if opened is not None else (executor.environment(),)
         notes = tuple(f"{path}: {reason}." for path, reason in executor.left_alone().items())
         return Results(experiment, runs, analyse(experiment, runs), environments, notes)
 
@@ -337,9 +338,3 @@ def theory(activation: str, *, with_diagram: bool = False) -> "tuple[Card, Phase
     else:
         entry = entry_of(activation)
     return card(entry), phase_diagram(entry) if with_diagram else None
-
-
-def _versions() -> dict[str, str]:
-    from fanin.keras.backend import versions
-
-    return versions()

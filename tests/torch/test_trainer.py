@@ -397,14 +397,3 @@ def test_signals_are_those_of_plain_numpy(task: Task) -> None:
         assert result.signals.layers == ("1", "3")
         # float32 sums of at most 60 terms: a relative error of 60 units in the last place at most, 4e-6
         np.testing.assert_allclose([*result.signals.signal_rms, *result.signals.gradient_rms], rms, rtol=1e-5)
-
-
-def test_an_error_while_training_reaches_the_caller(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained = trainer(dense, task)
-
-    def broken(*_: Any) -> Any:
-        raise RuntimeError("no weights today")
-
-    monkeypatch.setattr(trained, "weights", broken)
-    with pytest.raises(RuntimeError, match="no weights today"):
-        ours(trained, ALONE, [run(0), run(1)])

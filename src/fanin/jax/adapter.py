@@ -21,7 +21,19 @@ from fanin.jax.models import flat_weights, nested_weights, parts_of, rebox, vari
 from fanin.jax.probe import probe
 from fanin.records import ParamInfo, Plan, PlanEntry
 
-__all__ = ["calibrate", "calibrated", "describe", "examples", "fill", "filled", "probe", "values", "write"]
+__all__ = [
+    "calibrate",
+    "calibrated",
+    "describe",
+    "examples",
+    "fill",
+    "filled",
+    "probe",
+    "scaling",
+    "values",
+    "write",
+    "write_all",
+]
 
 
 def values(model: Any, path: str) -> NDArray[Any]:
@@ -60,7 +72,7 @@ def fill(model: nnx.Module, plan: Plan, progress: Callable[[int], None] | None =
         [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
     _mutable(model, "filled(model, plan)")
-    _write(model, _draws(parts_of(model).arrays, plan), progress)
+    write_all(model, _draws(parts_of(model).arrays, plan), progress)
 
 
 def write(model: nnx.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -83,7 +95,7 @@ def write(model: nnx.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
             raise unknown_name("parameter", path, own)
         if array.shape != own[path].shape:
             raise ModelError(f"The array for {path} has another shape", given=array.shape, allowed=str(own[path].shape))
-    _write(model, {path: _replacing(array) for path, array in arrays.items()})
+    write_all(model, {path: _replacing(array) for path, array in arrays.items()})
 
 
 def _replacing(values: NDArray[Any]) -> Callable[[Any], Any]:
@@ -123,7 +135,7 @@ def calibrate(
     """
     _mutable(model, "calibrated(model, example, targets)")
     factors = factors_of(model, example, targets, of)
-    _write(model, {path: _scaling(factor) for path, factor in factors.items()})
+    write_all(model, {path: scaling(factor) for path, factor in factors.items()})
     return factors
 
 
@@ -133,7 +145,7 @@ def calibrated(
     """`calibrate` for a bound linen module: its variables with the weights scaled, and the factors."""
     factors = factors_of(model, example, targets, of)
     arrays = parts_of(model).arrays
-    return _variables(model, {path: _scaling(factor)(arrays[path]) for path, factor in factors.items()}), factors
+    return _variables(model, {path: scaling(factor)(arrays[path]) for path, factor in factors.items()}), factors
 
 
 # ------------------------------------------------------------------------------------------------------- writing
@@ -148,11 +160,11 @@ def _mutable(model: Any, instead: str) -> None:
         )
 
 
-_Change = Callable[[Any], Any]
+Change = Callable[[Any], Any]
 """From a parameter's array to the one that takes its place."""
 
 
-def _write(model: nnx.Module, changes: Mapping[str, _Change], progress: Callable[[int], None] | None = None) -> None:
+def write_all(model: nnx.Module, changes: Mapping[str, Change], progress: Callable[[int], None] | None = None) -> None:
     """Change parameters; if one cannot be changed, those before it get their old values back."""
     variables = variables_of(model)
     before: dict[str, Any] = {}
@@ -179,17 +191,18 @@ def _variables(model: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
     return {**held, "params": nested_weights(boxes)}
 
 
-def _scaling(factor: float) -> _Change:
+def scaling(factor: float) -> Change:
+    """A change that multiplies a parameter."""
     return lambda array: (array * factor).astype(array.dtype)
 
 
-def _draws(arrays: Mapping[str, Any], plan: Plan) -> dict[str, _Change]:
+def _draws(arrays: Mapping[str, Any], plan: Plan) -> dict[str, Change]:
     """What draws each chosen entry of a plan, after all of them were checked."""
     seed = check_seed(plan.seed)
     return {entry.param.path: _drawing(entry, arrays, seed) for entry in plan.chosen}
 
 
-def _drawing(entry: PlanEntry, arrays: Mapping[str, Any], seed: int) -> _Change:
+def _drawing(entry: PlanEntry, arrays: Mapping[str, Any], seed: int) -> Change:
     """What draws one entry, checked against the model's parameter."""
     param, init = entry.param, entry.init
     assert init is not None

@@ -24,6 +24,7 @@ __all__ = [
     "ATTENTION",
     "Call",
     "Parts",
+    "Recorder",
     "Trace",
     "flat_weights",
     "nested_weights",
@@ -54,7 +55,7 @@ class Call:
 
 
 @dataclass
-class _Recorder:
+class Recorder:
     """The calls of one trace, in order; only those made by the thread that traces."""
 
     calls: dict[int, Call] = field(default_factory=dict)
@@ -106,7 +107,7 @@ class Parts:
     shared: Mapping[str, tuple[str, ...]]
     modules: Mapping[str, Any]
     state: Sequence[Any]
-    call: Callable[[Mapping[str, Any], Sequence[Any], Sequence[Any], Mapping[str, Any], _Recorder], Any]
+    call: Callable[[Mapping[str, Any], Sequence[Any], Sequence[Any], Mapping[str, Any], Recorder], Any]
 
 
 def parts_of(model: Any) -> Parts:
@@ -187,7 +188,7 @@ def _nnx_parts(model: nnx.Module) -> Parts:
         state: Sequence[Any],
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        recorder: _Recorder,
+        recorder: Recorder,
     ) -> Any:
         """Run a copy of the model that holds these arrays."""
         pairs = [(keys[path], variables[path].replace(value)) for path, value in arrays.items()]
@@ -202,7 +203,7 @@ def _nnx_parts(model: nnx.Module) -> Parts:
 
 
 @contextmanager
-def _marking(model: nnx.Module, recorder: _Recorder) -> Iterator[None]:
+def _marking(model: nnx.Module, recorder: Recorder) -> Iterator[None]:
     """While open, each call of one of the model's modules is recorded; the model is a copy that may be changed."""
     paths: dict[int, str] = {}
     owners: dict[tuple[type, str], Any] = {}
@@ -248,7 +249,7 @@ def _replaced(functions: Mapping[tuple[Any, str], Any]) -> Iterator[None]:
                 setattr(owner, name, function)
 
 
-def _functions(recorder: _Recorder) -> Any:
+def _functions(recorder: Recorder) -> Any:
     return _replaced({(module, name): recorder.attention(getattr(module, name)) for module, name in _FUNCTIONS})
 
 
@@ -267,7 +268,7 @@ def _linen_parts(model: nn.Module) -> Parts:
         state: Sequence[Any],
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
-        recorder: _Recorder,
+        recorder: Recorder,
     ) -> Any:
         """Apply the module to these arrays."""
         others, keys = jax.tree.unflatten(structure, state)
@@ -302,7 +303,7 @@ def rebox(box: Any, array: Any) -> Any:
     return box.replace_boxed(array) if isinstance(box, AxisMetadata) else array
 
 
-def _interceptor(recorder: _Recorder) -> Callable[..., Any]:
+def _interceptor(recorder: Recorder) -> Callable[..., Any]:
     """What linen calls in place of each method of a module."""
 
     def intercept(run: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
@@ -364,7 +365,7 @@ def trace(parts: Parts, example: Any) -> Trace:
     leaves, structure = jax.tree.flatten(given)
     dynamic = [place for place, leaf in enumerate(leaves) if isinstance(leaf, _ARRAYS)]
     arrays = [leaves[place] for place in dynamic]
-    recorder = _Recorder()
+    recorder = Recorder()
 
     def function(weights: Sequence[Any], state: Sequence[Any], values: Sequence[Any]) -> Any:
         """The arrays that the model returns, from all arrays that it depends on."""

@@ -368,7 +368,7 @@ def _function_of(model: Any, example: Any) -> tuple[Callable[[Weights, Any], Any
     """An NNX model as a function of parameters and of the arrays in its example; these two."""
     from flax import nnx
 
-    from fanin.jax.models import _Recorder, parts_of
+    from fanin.jax.models import Recorder, parts_of
 
     if not isinstance(model, nnx.Module):
         hint = "Give metainit_factors or gradinit_factors a loss of named arrays."
@@ -383,7 +383,7 @@ def _function_of(model: Any, example: Any) -> tuple[Callable[[Weights, Any], Any
         """What a copy of the model with these parameters returns."""
         args, kwargs = jax.tree.unflatten(structure, [batch[0].get(i, leaf) for i, leaf in enumerate(leaves)])
         try:
-            return parts.call(weights, batch[1], args, kwargs, _Recorder())
+            return parts.call(weights, batch[1], args, kwargs, Recorder())
         except Exception as error:  # a user's model may raise anything
             told = f"{type(error).__name__}: {error}"
             raise ModelError("The model could not be run on the example", given=told) from error
@@ -393,7 +393,7 @@ def _function_of(model: Any, example: Any) -> tuple[Callable[[Weights, Any], Any
 
 def _apply(model: Any, factors: dict[str, float]) -> dict[str, float]:
     """Multiply the weights by their factors; all of them, or none if it is interrupted."""
-    from fanin.jax.adapter import _scaling, _write
+    from fanin.jax.adapter import scaling, write_all
 
-    _write(model, {path: _scaling(factor) for path, factor in factors.items()})
+    write_all(model, {path: scaling(factor) for path, factor in factors.items()})
     return factors

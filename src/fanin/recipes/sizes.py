@@ -69,7 +69,8 @@ def wish(graph: Graph, index: int, given: float, stream: float | None) -> Wish:
     kinds = {graph.ops[each].kind: each for each in reversed(graph.follows(index)) if each >= 0}
     if "activation" in kinds:
         behind = graph.ops[kinds["activation"]]
-        if oscillates(behind) and graph.ops[graph.ops[index].inputs[0]].kind == "input":
+        is_first = graph.ops[graph.ops[index].inputs[0]].kind == "input"
+        if is_first and oscillates(behind) and graph.ops[index].params[0] in graph.params:
             return _frequencies(graph, index, given)
         return _before_activation(behind, graph.runs[index])
     if "norm" in kinds:

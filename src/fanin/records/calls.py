@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 __all__ = ["Call", "Init", "Value"]
 
-Value = bool | int | float | str | None
+Value = bool | int | float | str | tuple[float, ...] | None
 """What a parameter may be."""
 
 

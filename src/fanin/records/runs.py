@@ -78,8 +78,8 @@ class Program:
     """How the runs of one architecture are executed: chosen by measurement, without effect on what is computed.
 
     Attributes:
-        loop: ``scan`` (steps looped inside the compiled program) or ``step`` (dispatched one by one).
-        chunk: How many runs one device trains together.
+        loop: ``scan`` (steps looped inside the compiled program) or ``step`` (dispatched one by one; PyTorch always).
+        chunk: How many runs one device trains together; 1 is plain PyTorch there.
         rate: Measured run-steps per second on one device.
     """
 

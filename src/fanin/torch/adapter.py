@@ -180,6 +180,7 @@ def fill(model: nn.Module, plan: Plan, progress: Callable[[int], None] | None = 
             nothing is written then. If anything fails later, every parameter gets its old values back.
 
     Example:
+        >>> from fanin.records import PlanEntry
         >>> model = nn.Linear(3, 2)
         >>> entries = tuple(PlanEntry(param, Init("ones"), "") for param in describe(model).params)
         >>> fill(model, Plan(entries))
