@@ -1,6 +1,7 @@
 """What the trainers of all frameworks share."""
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -81,6 +82,7 @@ def test_workers_stop_when_nobody_waits() -> None:
 
     def work(chunk: int, device: str, progress: object) -> int:
         started.append(chunk)
+        time.sleep(0.001)  # or all would be done before anybody stops waiting
         return chunk
 
     results = spread(range(10_000), ["a"], work, lambda _: None)

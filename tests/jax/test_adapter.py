@@ -250,7 +250,7 @@ print(json.dumps(found))
 
 
 def test_shards_are_drawn_where_they_lie():
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", SHARDED], capture_output=True, text=True, check=True, env=environment
     )  # fmt: skip

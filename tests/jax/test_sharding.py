@@ -122,7 +122,7 @@ def found() -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"XLA_FLAGS": flags.strip(), "JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu"},
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("FOUND")]
     assert lines, done.stderr[-4000:]

@@ -10,6 +10,8 @@ import pytest
 from fanin.errors import FaninError, InvalidValueError, ModelError, UnknownNameError
 from fanin.jax.tuning import criterion, drawn_targets, gradinit, gradinit_factors, metainit, metainit_factors
 
+pytestmark = pytest.mark.slow  # third derivatives take long to compile; tests/torch has the same, fast
+
 WEIGHTS = ["first", "second"]
 FACTORS = {"metainit": metainit_factors, "gradinit": gradinit_factors}
 VERBS = {"metainit": metainit, "gradinit": gradinit}

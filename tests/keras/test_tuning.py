@@ -16,6 +16,8 @@ from fanin.keras import tuning
 from fanin.keras.adapter import describe
 from fanin.keras.tuning import gradinit, metainit
 
+pytestmark = pytest.mark.slow  # third derivatives take long to compile; tests/torch has the same, fast
+
 VERBS = {"metainit": (metainit, metainit_factors), "gradinit": (gradinit, gradinit_factors)}
 
 
