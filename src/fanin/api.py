@@ -252,6 +252,7 @@ def _tuned(adapter: ModuleType, model: Any, decided: Plan, tuning: str, batch: A
         factors = getattr(verbs, tuning)(model, batch, targets, loss=loss, paths=paths)
 
     def rescaled(entry: PlanEntry) -> PlanEntry:
+        """The entry with its factor, for each gate."""
         factor = factors.get(entry.param.path)
         scales = entry.scales or (1.0,) * entry.param.gates
         return entry if factor is None else replace(entry, scales=tuple(factor * each for each in scales))

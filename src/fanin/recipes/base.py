@@ -17,6 +17,7 @@ def base(info: ModelInfo, name: str, decide: Callable[[ParamInfo], Decision], no
     graph = Graph(info)
 
     def entry(param: ParamInfo) -> PlanEntry:
+        """The decision for one parameter, as an entry of the plan."""
         decision = decide(param) or _usual(graph, param)
         if decision is None:
             return PlanEntry(param, None, f"{name} says nothing of it: it stays as the model made it")

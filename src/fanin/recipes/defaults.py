@@ -16,6 +16,7 @@ def torch_default(info: ModelInfo) -> Plan:
     owners = {path: weights.get(op.params[0]) for op in info.ops for path in op.params[1:]}
 
     def decide(param: ParamInfo) -> Decision:
+        """What the framework draws for one parameter; None where it says nothing."""
         name = param.path.rpartition(".")[2]
         if param.role == "embedding":
             return Init("random_normal", stddev=1.0), "torch: N(0, 1)"
@@ -54,6 +55,7 @@ def keras_default(info: ModelInfo) -> Plan:
     """What Keras's own layers draw, by role. Source: the layers' defaults, Keras 3.15."""
 
     def decide(param: ParamInfo) -> Decision:
+        """What the framework draws for one parameter; None where it says nothing."""
         if param.role == "embedding":
             return Init("random_uniform", minval=-0.05, maxval=0.05), "Keras: uniform up to 0.05"
         if param.role == "recurrent" and ("recurrent" in param.path or "weight_hh" in param.path):

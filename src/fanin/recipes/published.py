@@ -30,6 +30,7 @@ def fixup(info: ModelInfo) -> Plan:
     heads = {graph.ops[index].params[0] for index in graph.heads}
 
     def decide(param: ParamInfo) -> Decision:
+        """What the recipe gives one parameter; None where it says nothing."""
         if param.path in heads:
             return ZEROS, "the classifier starts at 0"
         if param.role not in WEIGHT_ROLES:
@@ -57,6 +58,7 @@ def gpt2(info: ModelInfo) -> Plan:
     small = float(f"{0.02 / math.sqrt(len(residuals)):.6g}")
 
     def decide(param: ParamInfo) -> Decision:
+        """What the recipe gives one parameter; None where it says nothing."""
         if param.path in ends:
             return Init("random_normal", stddev=small), f"ends one of {len(residuals)} branches: 0.02 / sqrt of that"
         is_table = any(graph.ops[index].kind == "param" for index in graph.used_by.get(param.path, ()))
@@ -100,6 +102,7 @@ def rezero(info: ModelInfo) -> Plan:
     usual = {entry.param.path: entry for entry in auto(info).entries}
 
     def decide(param: ParamInfo) -> Decision:
+        """What the recipe gives one parameter; None where it says nothing."""
         if param.path in zeros:
             return ZEROS, zeros[param.path]
         entry = usual[param.path]
@@ -117,6 +120,7 @@ def mup(info: ModelInfo) -> Plan:
     heads = {graph.ops[index].params[0] for index in graph.heads}
 
     def decide(param: ParamInfo) -> Decision:
+        """What the recipe gives one parameter; None where it says nothing."""
         if param.role == "embedding":
             tied = " (tied to the output, which muP does not provide for)" if param.path in heads else ""
             return Init("random_normal", stddev=1.0), f"an input: variance 1{tied}"
@@ -142,6 +146,7 @@ def vit(info: ModelInfo) -> Plan:
     heads = {graph.ops[index].params[0] for index in graph.heads}
 
     def decide(param: ParamInfo) -> Decision:
+        """What the recipe gives one parameter; None where it says nothing."""
         if param.path in heads:
             return ZEROS, "the head starts at 0"
         if param.role in ("conv", "depthwise", "transposed_conv"):
@@ -169,6 +174,7 @@ def zero(info: ModelInfo) -> Plan:
     }
 
     def decide(param: ParamInfo) -> Decision:
+        """What the recipe gives one parameter; None where it says nothing."""
         if param.role not in WEIGHT_ROLES:
             return None
         if param.path in ends:
@@ -186,6 +192,7 @@ def delta_orthogonal(info: ModelInfo) -> Plan:
     graph = Graph(info)
 
     def gain(param: ParamInfo) -> float:
+        """The gain of the activation that follows the weight; 1 without one."""
         for index in graph.used_by.get(param.path, ()):
             for each in graph.follows(index):
                 if each >= 0 and graph.ops[each].kind == "activation":
@@ -197,6 +204,7 @@ def delta_orthogonal(info: ModelInfo) -> Plan:
         return 1.0
 
     def decide(param: ParamInfo) -> Decision:
+        """What the recipe gives one parameter; None where it says nothing."""
         if param.role not in WEIGHT_ROLES:
             return None
         fans, wanted = fans_of(param), float(f"{gain(param):.6g}")

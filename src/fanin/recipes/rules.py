@@ -48,6 +48,7 @@ def decided(
     plan = decide_all(info, recipe)
 
     def limited(entry: PlanEntry) -> PlanEntry:
+        """The recipe's entry, unless the user's limits or rules say otherwise."""
         param = entry.param
         if allowed and not any(_matches(param, pattern) for pattern in allowed):
             return _kept(entry, f"not among what was asked for ({', '.join(allowed)})")

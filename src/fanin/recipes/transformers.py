@@ -105,6 +105,7 @@ def _scaled(
     """Xavier weights; values, attention outputs and feed-forward weights times their side's factor."""
 
     def decide(param: ParamInfo) -> Decision:
+        """What the recipe gives one parameter; None where it says nothing."""
         if param.role == "embedding" and table is not None:
             stddev = float(f"{param.shape[-1] ** -0.5 * table:.6g}")
             return Init("random_normal", stddev=stddev), f"embeddings of variance 1 / width, times {table:.4g}"
