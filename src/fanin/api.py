@@ -270,7 +270,8 @@ def _restored(adapter: ModuleType, model: Any, changed: Plan | None) -> Iterator
     try:
         yield
     except BaseException:
-        adapter.write(model, old)
+        if old:
+            adapter.write(model, old)
         raise
 
 

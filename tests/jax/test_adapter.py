@@ -255,3 +255,14 @@ def test_shards_are_drawn_where_they_lie():
         [sys.executable, "-c", SHARDED], capture_output=True, text=True, check=True, env=environment
     )  # fmt: skip
     assert json.loads(done.stdout) == {"he_normal": [True, True, 12], "orthogonal": [True, True, 12]}
+
+
+def test_init_sends_a_linen_model_to_filled():
+    from flax import linen
+
+    import fanin
+
+    module, x = linen.Dense(3), jnp.ones((2, 5))
+    bound = module.bind(module.init(jax.random.key(0), x))
+    with pytest.raises(ModelError, match=r"filled\(model, plan\) gives new variables"):
+        fanin.init(bound, example=x, quiet=True)
