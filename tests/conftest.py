@@ -132,8 +132,8 @@ def short_measurements() -> Iterator[None]:
     """How runs are executed is chosen among few ways: compiling each costs most; keras/test_trainer.py tries more."""
     start(None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("fanin.keras.measure._LARGEST_CHUNK", 2)
-        patch.setattr("fanin.keras.measure._SECONDS", 0.05)
+        patch.setattr("fanin.jax.measure._LARGEST_CHUNK", 2)
+        patch.setattr("fanin.jax.measure._SECONDS", 0.05)
         yield
 
 

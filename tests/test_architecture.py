@@ -16,11 +16,12 @@ LAYERS = (
     ("activations", "stats"),
     ("theory",),
     ("initializers",),
-    ("recipes", "training"),
+    ("recipes", "training", "vitals"),
+    ("doctor",),
     ("jax",),
     ("keras", "torch"),
     ("frameworks",),
-    ("experiments",),
+    ("experiments", "patients"),
     ("report",),
     ("api",),
     ("cli",),
@@ -118,8 +119,8 @@ def test_the_public_names_are_sorted_and_there() -> None:
 
     assert fanin.__all__ == sorted(fanin.__all__)
     assert fanin.__all__ == [
-        *("FaninError", "Init", "Plan", "__version__", "audit", "canonical", "compare", "describe", "init"),
-        *("make_task", "plan", "sample"),
+        *("FaninError", "Init", "Plan", "__version__", "audit", "canonical", "check", "compare", "describe"),
+        *("init", "make_task", "plan", "sample"),
     ]
     assert dir(fanin) == fanin.__all__
     with pytest.raises(AttributeError, match="nothing"):

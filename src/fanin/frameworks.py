@@ -19,18 +19,25 @@ class Framework:
         package: The package that defines the class of all its models.
         root: That class's name.
         folder: The part of fanin that imports it.
+        losses: Its names of the cross-entropy for class numbers, and of the mean squared error.
+        modal: Whether its models know whether they are trained; others are told at each call.
     """
 
     name: str
     package: str
     root: str
     folder: str
+    losses: tuple[str, str]
+    modal: bool = True
 
 
 FRAMEWORKS = (
-    Framework("keras", "keras", "Layer", "fanin.keras"),  # before torch: on that backend a layer is a module as well
-    Framework("torch", "torch", "Module", "fanin.torch"),
-    Framework("flax", "flax", "Module", "fanin.jax"),
+    # Before torch: on that backend a Keras layer is a module as well.
+    Framework(
+        "keras", "keras", "Layer", "fanin.keras", ("sparse_categorical_crossentropy", "mean_squared_error"), False
+    ),
+    Framework("torch", "torch", "Module", "fanin.torch", ("cross_entropy", "mse_loss")),
+    Framework("flax", "flax", "Module", "fanin.jax", ("softmax_cross_entropy_with_integer_labels", "squared_error")),
 )
 """In the order in which a model is tried."""
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fanin.errors import InvalidValueError, ModelError
 from fanin.initializers.streams import permutation
-from fanin.records import ModelSpec, Program, Run, RunResult, Settings, Signals
+from fanin.records import ModelSpec, Program, Run, RunResult, Settings, Signals, Task
 
 __all__ = [
     "EVALUATION_BATCH",
@@ -26,6 +26,7 @@ __all__ = [
     "channels_first",
     "cores",
     "evaluation_steps",
+    "misfit",
     "outcome",
     "pick",
     "sample_run",
@@ -120,6 +121,24 @@ def channels_first(shape: tuple[int, ...]) -> tuple[int, ...]:
     if len(shape) < 2:
         return shape
     return (1, *shape) if len(shape) == 2 else (shape[-1], *shape[:-1])
+
+
+def misfit(spec: ModelSpec, task: Task, shape: tuple[int, ...] | None, otherwise: str) -> ModelError:
+    """The error for a model whose output does not fit the data.
+
+    Args:
+        spec: The model.
+        task: The data.
+        shape: Of the output, batch in front.
+        otherwise: What the model gives where that is no shape.
+    """
+    shown = otherwise if shape is None else f"an output of shape (batch{''.join(f', {size}' for size in shape[1:])})"
+    kind = "classes" if task.kind == "classification" else "target columns"
+    return ModelError(
+        "The model's output and the data do not fit together",
+        given=f"{spec.text} has {shown}, {task.name} has {task.outputs} {kind}",
+        allowed=f"an output of shape (batch, {task.outputs})",
+    )
 
 
 def outcome(

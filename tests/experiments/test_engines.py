@@ -40,9 +40,20 @@ def keras_last(input_shape, outputs):
 def keras_default(outputs=3, input_shape=(4,)):
     import keras
     return keras.Sequential([keras.Input(input_shape), keras.layers.Dense(3)])
-def flax():
+def flax(outputs, rngs):
     from flax import nnx
-    return nnx.Linear(4, 3, rngs=nnx.Rngs(0))
+    return nnx.Sequential(nnx.Linear(4, 5, rngs=rngs), nnx.Dropout(0.2, rngs=rngs), nnx.Linear(5, outputs, rngs=rngs))
+def flax_asks(input_shape, activation):
+    from flax import nnx
+    linear = nnx.Linear(*input_shape, 3, rngs=nnx.Rngs(0))
+    return nnx.Sequential(linear, getattr(nnx, activation))
+def wide_flax():
+    from flax import nnx
+    return nnx.Linear(4, 7, rngs=nnx.Rngs(0))
+def linen():
+    import flax.linen, jax
+    return flax.linen.Dense(3).bind({"params": {"kernel": jax.numpy.ones((4, 3)), "bias": jax.numpy.ones(3)}})
+def asks_rngs_wrongly(rngs): return nn.Linear(4, 3)
 def nothing(): return None
 def raises(): raise ValueError("my own mistake")
 def wide(): return nn.Linear(4, 7)
@@ -103,8 +114,10 @@ def test_a_function_is_told_the_shape_in_its_frameworks_layout(models, name, eng
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("nothing", r"did not return a model.*NoneType.*keras.Model or a torch.nn.Module"),
-        ("flax", "Flax models cannot be trained yet"),
+        ("nothing", r"did not return a model.*NoneType.*keras.Model, a torch.nn.Module or a flax.nnx.Module"),
+        ("linen", r"did not return a model of Flax nnx.*Dense[\s\S]*ToNNX makes one"),
+        ("asks_rngs_wrongly", r"did not return a model of Flax nnx.*Linear"),
+        ("wide_flax", r"output of shape \(batch, 7\)"),
         ("raises", "could not be built: ValueError: my own mistake"),
         ("wide", r"output of shape \(batch, 7\)"),
         ("fails", "fails on a batch of the data"),
@@ -122,6 +135,7 @@ def test_a_model_that_cannot_be_trained_is_one_error_before_training(mine, name,
     [
         ("good", "radamm", r"optimizer of PyTorch[\s\S]*Did you mean radam"),
         ("good", "lion", "optimizer of PyTorch"),
+        ("flax", "radamm", r"optimizer of optax[\s\S]*Did you mean radam"),
         ("keras_default", "radam", "no such optimizer"),
     ],
 )
@@ -158,6 +172,23 @@ def test_pytorch_runs_are_kept_and_continued(mine, tmp_path, unmeasured):
         assert plain(results) == plain(whole)
         assert execute(decided, store) == (results, 0)
         assert set(store.environments(results)[0]) == {"torch", "device", "devices"}
+
+
+def test_flax_runs_are_kept_and_read(mine, tmp_path, unmeasured):
+    decided = mine("flax", optimizer="rmsprop(decay=0.8)")
+    with Store(tmp_path / "store") as store:
+        results, trained = execute(decided, store)
+        assert trained == 4
+        assert {result.status for result in results.values()} == {"finished"}
+        assert {run.engine for run in results} == {ENGINES["flax"].version} == {"flax-1"}
+        assert len({result.train_loss for result in results.values()}) == 4
+        assert {result.signals.layers for result in results.values()} == {("layers/0", "layers/2")}
+        assert set(store.environments(results)[0]) == {"flax", "optax", "jax", "device", "devices"}
+        assert execute(decided, store) == (results, 0)
+
+
+def test_a_flax_function_takes_what_others_take(mine):
+    Executor(mine("flax_asks", activation=["relu", "tanh"]), None).prepare()
 
 
 def test_how_long_it_takes_is_estimated_by_a_measurement(mine, monkeypatch):

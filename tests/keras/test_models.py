@@ -9,7 +9,8 @@ import pytest
 from fanin.errors import FaninError, InvalidValueError, ModelError, UnknownNameError
 from fanin.experiments.tasks import make_task
 from fanin.keras.models import activation_names, build, fit_input
-from fanin.keras.program import network, optimizer
+from fanin.keras.optimizers import optimizer
+from fanin.keras.program import network
 from fanin.records import Call, ModelSpec, Settings, Task
 
 SETTINGS = Settings(Call("adam"), 8, 1, 1)
@@ -81,7 +82,7 @@ def flat() -> Task:
 def test_the_same_numbers_in_another_shape_are_laid_out_as_the_model_wants(flat: Task) -> None:
     net = network(user(dense(3)), flat, "", SETTINGS)
     assert net.input_shape == (30, 2)
-    assert fit_input(net.model, (30, 2), "x") == (30, 2)
+    assert fit_input(dense(3)(), (30, 2), "x") == (30, 2)
 
 
 def _value(net: Any, y: Any, out: Any) -> float:

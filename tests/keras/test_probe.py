@@ -17,7 +17,8 @@ from keras import layers, ops
 
 from fanin.errors import InvalidValueError, ModelError, UnknownNameError
 from fanin.keras.adapter import describe, values
-from fanin.keras.probe import calibrate, probe
+from fanin.keras.calibration import calibrate
+from fanin.keras.probe import probe
 
 _spec = importlib.util.spec_from_file_location("traced_models", Path(__file__).with_name("traced_models.py"))
 assert _spec is not None
@@ -149,6 +150,140 @@ def test_what_cannot_be_calibrated_changes_nothing() -> None:
     np.testing.assert_array_equal(values(model, "one/kernel"), before)
 
 
+# ------------------------------------------------------------------------------------------------ statistics
+def slow_statistics(array: Any) -> dict[str, Any]:
+    """All that is said of one step's output, from its definition."""
+    wide = np.asarray(array, np.float64)
+    finite = wide[np.isfinite(wide)]
+    rows = [row.ravel() for row in wide[:32]]
+    cosines = [
+        float(a @ b / math.sqrt((a @ a) * (b @ b)))
+        for i, a in enumerate(rows) for b in rows[:i] if a @ a > 0 and b @ b > 0
+    ]  # fmt: skip
+    gram = np.array([[a @ b for a in rows] for b in rows])
+    units = wide.reshape(-1, wide.shape[-1])
+    return {
+        "signal_rms": math.sqrt(np.mean(wide**2)), "mean": wide.mean(),
+        "quantiles": np.quantile(finite, np.linspace(0, 1, 11)), "cosine": np.mean(cosines) if cosines else math.nan,
+        "rank": np.trace(gram) ** 2 / np.sum(gram**2), "infinite": wide.size - finite.size,
+        "lowest": units.min(axis=0), "highest": units.max(axis=0),
+    }  # fmt: skip
+
+
+def test_every_statistic_is_that_of_its_definition() -> None:
+    model = network()
+    x = np.random.default_rng(8).normal(size=(40, 7)).astype(np.float32)
+    model(x)
+    found = probe(model, x)
+    w, b = (values(model, path) for path in ("one/kernel", "one/bias"))
+    z = x @ w + b
+    for at, array in enumerate((x, z, np.tanh(z))):
+        for name, expected in slow_statistics(array).items():
+            np.testing.assert_allclose(getattr(found, name)[at], expected, rtol=1e-4, atol=1e-6, err_msg=name)
+    at = found.layers.index("4:param")
+    assert math.isnan(found.cosine[at])
+    assert len(found.lowest[at]) == 0
+    np.testing.assert_allclose(found.outputs[0], model(x), rtol=1e-5, atol=1e-6)
+    assert math.isnan(found.loss)
+
+
+def test_the_loss_and_its_gradients_are_those_of_plain_numpy() -> None:
+    model = keras.Sequential([keras.Input((7,)), layers.Dense(5, name="one"), layers.Dense(3, name="two")])
+    model.compile("sgd", "mse")
+    targets = np.random.default_rng(9).normal(size=(4, 3)).astype(np.float32)
+    before = [np.array(variable.value) for variable in model.variables]
+    v, w = (values(model, path).astype(np.float64) for path in ("one/kernel", "two/kernel"))
+    h = X @ v
+    d = 2 * (h @ w - targets) / targets.size
+    for loss in (None, "mse"):
+        found = probe(model, X, targets, loss)
+        assert found.loss == pytest.approx(np.mean((h @ w - targets) ** 2), rel=1e-5)
+        np.testing.assert_allclose(found.gradient_rms, [rms(d @ w.T @ v.T), rms(d @ w.T), rms(d)], rtol=1e-4)
+        expected = {
+            "one/kernel": rms(X.T @ d @ w.T), "one/bias": rms((d @ w.T).sum(axis=0)),
+            "two/kernel": rms(h.T @ d), "two/bias": rms(d.sum(axis=0)),
+        }  # fmt: skip
+        assert found.param_gradients == pytest.approx(expected, rel=1e-4)
+    with pytest.raises(InvalidValueError, match="no targets"):
+        probe(model, X, loss="mse")
+
+    def failing(targets: Any, outputs: Any) -> Any:
+        raise RuntimeError("not today")
+
+    with pytest.raises(ModelError, match="not today"):
+        probe(model, X, targets, failing)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(np.asarray(variable.value), value)
+
+
+def test_the_loss_of_a_model_with_masks_and_regularisers_is_its_own() -> None:
+    """Against Keras's own loss of the model's own outputs."""
+    tokens = keras.Input((6,), dtype="int32")
+    x = layers.LSTM(4, return_sequences=True)(layers.Embedding(9, 5, mask_zero=True)(tokens))
+    model = keras.Model(tokens, {"each": layers.Dense(3, kernel_regularizer="l2")(x), "mean": ops.mean(x, axis=(1, 2))})
+    ids = np.random.default_rng(3).integers(0, 3, (4, 6))
+    targets = {"each": np.random.default_rng(4).integers(0, 3, (4, 6)), "mean": np.ones(4, np.float32)}
+    entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    found = probe(model, ids, targets, {"each": entropy, "mean": "mae"})
+    outputs = model(ids)
+    logits = np.asarray(outputs["each"], np.float64)
+    logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    picked = -np.take_along_axis(logs, targets["each"][..., None], -1)[..., 0]
+    expected = picked[ids != 0].mean() + np.mean(np.abs(1 - np.asarray(outputs["mean"])))
+    assert (ids == 0).any()
+    assert found.loss == pytest.approx(expected, rel=1e-5)
+    assert [output.shape for output in found.outputs] == [(4, 6, 3), (4,)]
+
+
+def test_sizes_beyond_the_squares_of_float32_and_what_is_not_finite() -> None:
+    model = keras.Sequential([keras.Input((7,)), layers.Dense(5, use_bias=False, name="d"), layers.ReLU()])
+    for scale in (1e25, 1e-25):
+        found = probe(model, X * np.float32(scale))
+        expected = rms((X.astype(np.float64) * scale) @ values(model, "d/kernel"))
+        assert found.signal_rms[1] == pytest.approx(expected, rel=1e-5)
+        assert found.rank[1] == pytest.approx(probe(model, X).rank[1], rel=1e-4)
+    spoiled = X.copy()
+    spoiled[0, 0], spoiled[1, 0] = np.nan, np.inf
+    found = probe(model, spoiled, np.ones((4, 5), np.float32), "mse")
+    assert found.infinite[:2] == (2, 10)
+    assert math.isnan(found.loss)
+    assert math.isnan(found.cosine[0])
+    finite = spoiled[np.isfinite(spoiled)]
+    assert (found.quantiles[0][0], found.quantiles[0][-1]) == (finite.min(), finite.max())
+
+
+def test_channels_first_put_units_on_the_second_axis() -> None:
+    convolution = layers.Conv2D(4, (3, 2), data_format="channels_first", name="c")
+    inputs = keras.Input((2, 6, 5))
+    x = layers.BatchNormalization(axis=1)(layers.Activation("relu")(convolution(inputs)))
+    model = keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x)))
+    found = probe(model, np.ones((3, 2, 6, 5), np.float32))
+    kinds = [op.kind for op in describe(model, np.ones((3, 2, 6, 5), np.float32)).ops]
+    assert kinds == ["input", "weight", "activation", "norm", "move", "weight"]
+    assert [len(each) for each in found.lowest] == [5, 4, 4, 4, 64, 3]
+
+
+def test_a_gradient_that_is_blocked_is_zero_and_one_that_is_not_wanted_is_none() -> None:
+    inputs = keras.Input((7,))
+    blocked = ops.stop_gradient(layers.Dense(5, name="blocked")(inputs))
+    chosen = ops.argmax(layers.Dense(2, name="out")(inputs))
+    model = keras.Model(inputs, [layers.Dense(3, name="head")(blocked), chosen])
+    found = probe(model, X)
+    assert found.param_gradients["blocked/kernel"] == 0.0
+    assert math.isnan(found.param_gradients["out/kernel"])
+    assert found.param_gradients["head/kernel"] > 0
+
+
+def test_half_precision_is_measured_in_float32() -> None:
+    inputs = keras.Input((7,))
+    model = keras.Model(inputs, layers.Dense(5, dtype="float16", use_bias=False, name="d")(inputs))
+    found = probe(model, X * 200, np.zeros((4, 5), np.float16), "mse")
+    expected = (X * 200).astype(np.float16).astype(np.float64) @ values(model, "d/kernel").astype(np.float64)
+    assert found.signal_rms[1] == pytest.approx(rms(expected), rel=2e-3)
+    assert np.square(expected).max() > 65504  # its square is none of float16
+    assert found.outputs[0].dtype == np.float32
+
+
 PROGRAM = """
 import json, sys
 import keras
@@ -156,7 +291,8 @@ import numpy as np
 sys.path.insert(0, sys.argv[1])
 import traced_models
 from fanin.keras.adapter import describe, fill, values
-from fanin.keras.probe import calibrate, probe
+from fanin.keras.calibration import calibrate
+from fanin.keras.probe import probe
 from fanin.records import Init, Plan, PlanEntry
 
 found = {"backend": keras.backend.backend()}

@@ -12,19 +12,18 @@ import pytest
 from numpy.typing import NDArray
 
 from fanin.initializers import draw_param
+from fanin.jax.measure import choose
+from fanin.jax.trainer import Trainer
 from fanin.keras.adapter import write
-from fanin.keras.measure import choose
 from fanin.keras.models import build as build_model
 from fanin.keras.program import network
-from fanin.keras.trainer import Trainer, batch_order, evaluation_steps
 from fanin.recipes import single
 from fanin.records import Call, ModelSpec, Program, Run, RunResult, Settings, Task
+from fanin.training import batch_order, evaluation_steps
 
 SETTINGS = Settings(Call("adam"), batch_size=16, epochs=2, evaluations=3)
 LARGEST_TOLERANCE = 2e-3
-PLAIN: dict[str, list[NDArray[np.float64]]] = {}
-"""What Keras made of each network, kept because it is the same for every program."""
-PROGRAMS = [Program("step", 1, 0.0), Program("scan", 3, 0.0)]
+ALONE, TOGETHER = Program("step", 1, 0.0), Program("scan", 3, 0.0)
 
 
 def run(seed: int, init: str = "glorot_uniform", rate: float = 0.01) -> Run:
@@ -39,7 +38,15 @@ def trainer(build: Callable[[], keras.Model], task: Task, settings: Settings = S
         plan = plans.setdefault(each.init, single(net.info, each.init))
         return {entry.param.path: draw_param(entry.param, entry.init, each.seed) for entry in plan.chosen}
 
-    return Trainer(net, task, settings, weights)
+    made = Trainer(net, task, settings, weights)
+    made.devices = made.devices[:1]  # each of them compiles; experiments/test_executor.py trains on all
+    return made
+
+
+@pytest.fixture(scope="module")
+def dense(task: Task, networks: dict[str, Callable[[], keras.Model]]) -> Trainer:
+    """That of the smallest network, compiled once."""
+    return trainer(networks["dense"], task)
 
 
 def one_by_one(
@@ -91,97 +98,88 @@ def facts(result: RunResult) -> tuple[Any, ...]:
     return tuple(repr(value) for key, value in vars(result).items() if key != "seconds")
 
 
-@pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: f"{p.loop}-{p.chunk}")
-def test_training_together_equals_keras_one_by_one(
-    build: Callable[[], keras.Model], network_name: str, task: Task, program: Program
+def assert_plain(
+    build: Callable[[], keras.Model], task: Task, trained: Trainer, each: Run, programs: Sequence[Program]
 ) -> None:
-    trained = trainer(build, task)
-    # As many as are trained together, so that one device alone must compile.
-    runs = [run(2, rate=0.003), run(1, "he_normal"), run(3, "orthogonal")][: program.chunk]
-    each = runs[0]
-    results = ours(trained, program, runs)
-    if network_name not in PLAIN:
-        # The yardstick is what rounding can do: the effect of changing the start by a few units in the last place.
-        PLAIN[network_name] = one_by_one(build, task, trained, each, (0.0, 1e-6))
-    plain, jolted = PLAIN[network_name]
-    bounds = (0, *trained.marks)
-    means = [plain[a:b].mean() for a, b in itertools.pairwise(bounds)]
+    """Runs trained by these programs are those of Keras, but for rounding.
+
+    The yardstick is what rounding can do: the effect of changing the start by a few units in the last place.
+    """
+    plain, jolted = one_by_one(build, task, trained, each, (0.0, 1e-6))
+    means = [plain[a:b].mean() for a, b in itertools.pairwise((0, *trained.marks))]
     tolerance = 1e-5 + 10 * np.abs(plain - jolted)[:-1].max()
     assert tolerance < LARGEST_TOLERANCE
-    mine = [*results[each].train_loss, results[each].test_loss]
-    np.testing.assert_allclose(mine, [*means, plain[-2]], rtol=0, atol=tolerance)
-    assert abs(results[each].test_metric - plain[-1]) <= 1.5 / len(task.x_test)
+    for program in programs:
+        result = ours(trained, program, [each, run(1, "he_normal"), run(3, "orthogonal")][: program.chunk])[each]
+        np.testing.assert_allclose([*result.train_loss, result.test_loss], [*means, plain[-2]], rtol=0, atol=tolerance)
+        assert abs(result.test_metric - plain[-1]) <= 1.5 / len(task.x_test)
 
 
-def test_the_comparison_with_keras_can_fail(task: Task, networks: dict[str, Callable[[], keras.Model]]) -> None:
-    trained = trainer(networks["dense"], task)
-    (plain,) = one_by_one(networks["dense"], task, trained, run(0))
-    for other in (run(0, rate=0.02), run(1), run(0, "he_normal")):
-        assert abs(ours(trained, PROGRAMS[0], [other])[other].test_loss - plain[-2]) > LARGEST_TOLERANCE
+def test_training_together_equals_keras_one_by_one(
+    build: Callable[[], keras.Model], network_name: str, task: Task
+) -> None:
+    # Alone, a run is the same step without a stack around it.
+    programs = [ALONE, TOGETHER] if network_name == "norm_dropout" else [TOGETHER]
+    assert_plain(build, task, trainer(build, task), run(2, rate=0.003), programs)
 
 
-def test_a_run_does_not_depend_on_its_neighbours(task: Task, networks: dict[str, Callable[[], keras.Model]]) -> None:
-    trained = trainer(networks["dense"], task)
-    program = Program("scan", 4, 0.0)
+def test_the_comparison_with_keras_can_fail(
+    dense: Trainer, task: Task, networks: dict[str, Callable[[], keras.Model]]
+) -> None:
+    (plain,) = one_by_one(networks["dense"], task, dense, run(0))
+    others = [run(0, rate=0.02), run(1), run(0, "he_normal")]
+    for result in ours(dense, ALONE, others).values():
+        assert abs(result.test_loss - plain[-2]) > LARGEST_TOLERANCE
+
+
+def test_a_run_does_not_depend_on_its_neighbours(dense: Trainer) -> None:
     runs = [run(seed, init) for seed in range(3) for init in ("he_normal", "zeros", "random_normal(stddev=1.0)")]
-    together = ours(trained, program, runs)
-    apart = {each: ours(trained, program, [each])[each] for each in runs[:4]}
-    reverse = ours(trained, program, runs[::-1])
+    together = ours(dense, TOGETHER, runs)
+    apart = {each: ours(dense, TOGETHER, [each])[each] for each in runs[:4]}
+    reverse = ours(dense, TOGETHER, runs[::-1])
     for each in runs[:4]:
         assert facts(together[each]) == facts(apart[each]) == facts(reverse[each])
 
 
-def test_a_diverged_run_is_frozen_and_alone(task: Task, networks: dict[str, Callable[[], keras.Model]]) -> None:
-    settings = replace(SETTINGS, optimizer=Call("sgd"))
-    trained = trainer(networks["convolutions"], task, settings)
-    wild, tame = run(0, rate=1e8), run(0)
-    together = ours(trained, Program("scan", 2, 0.0), [wild, tame])
-    alone = ours(trained, Program("scan", 2, 0.0), [tame])
+def test_a_diverged_run_is_alone_and_ends_at_the_first_loss_that_is_no_number(
+    task: Task, networks: dict[str, Callable[[], keras.Model]]
+) -> None:
+    trained = trainer(networks["norm_dropout"], task, replace(SETTINGS, optimizer=Call("sgd")))
+    program, wild, tame = Program("scan", 2, 0.0), run(0, rate=1e20), run(0)
+    together = ours(trained, program, [wild, tame])
+    alone = ours(trained, program, [tame])
     assert facts(together[tame]) == facts(alone[tame])
     assert together[tame].status == "finished"
+    device, copies = trained.devices[0], [wild, wild]
+    _, losses = trained.advance(program, trained.start(copies, device), copies, device, 0, min(trained.longest, 5))
     result = together[wild]
     assert result.status == "diverged"
-    assert result.diverged_at is not None
-    assert 0 < result.diverged_at < trained.marks[-1]
+    assert result.diverged_at == int(np.flatnonzero(~np.isfinite(losses[0]))[0]) > 0
     late = [mark > result.diverged_at for mark in result.steps]
     assert [math.isnan(value) for value in result.val_loss] == late
     assert math.isnan(result.test_metric)
 
 
-def test_the_step_of_divergence_is_the_first_loss_that_is_no_number(
-    task: Task, networks: dict[str, Callable[[], keras.Model]]
-) -> None:
-    settings = replace(SETTINGS, optimizer=Call("sgd"))
-    trained = trainer(networks["norm_dropout"], task, settings)
-    wild = run(0, rate=1e20)
-    device = trained.devices[0]
-    state = trained.start([wild], device)
-    _, losses = trained.advance(PROGRAMS[0], state, [wild], device, 0, min(trained.longest, 5))
-    first = int(np.flatnonzero(~np.isfinite(losses[0]))[0])
-    assert ours(trained, PROGRAMS[0], [wild])[wild].diverged_at == first
-
-
 def test_the_measured_choice_gives_the_bits_of_the_plainest_way(
-    task: Task, networks: dict[str, Callable[[], keras.Model]], monkeypatch: pytest.MonkeyPatch
+    dense: Trainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Every size of a chunk is compiled for every device.
-    monkeypatch.setattr("fanin.keras.measure._LARGEST_CHUNK", 4)
-    monkeypatch.setattr("fanin.keras.measure._SECONDS", 0.05)
-    trained = trainer(networks["dense"], task)
+    # Every size of a chunk is compiled.
+    monkeypatch.setattr("fanin.jax.measure._LARGEST_CHUNK", 2)
+    monkeypatch.setattr("fanin.jax.measure._SECONDS", 0.05)
     notes: list[str] = []
-    chosen = choose(trained, [run(0, "zeros"), run(0)], notes.append)
+    chosen = choose(dense, [run(0, "zeros"), run(0)], notes.append)
     assert chosen.rate > 0
     assert notes[:2] == ["step, 1 at a time", "scan, 1 at a time"]
+    assert notes[2].endswith("2 at a time")
     # Unless another way was much faster, which the choice must then say by its rate alone.
-    plain = ours(trained, PROGRAMS[0], [run(5)])
-    assert np.isclose(ours(trained, chosen, [run(5)])[run(5)].test_loss, plain[run(5)].test_loss, rtol=1e-3)
+    plain = ours(dense, ALONE, [run(5)])
+    assert np.isclose(ours(dense, chosen, [run(5)])[run(5)].test_loss, plain[run(5)].test_loss, rtol=1e-3)
 
 
-def test_signals_are_those_of_plain_numpy(task: Task, networks: dict[str, Callable[[], keras.Model]]) -> None:
-    trained = trainer(networks["dense"], task)
+def test_signals_are_those_of_plain_numpy(dense: Trainer, task: Task) -> None:
     each = run(4)
-    result = ours(trained, PROGRAMS[0], [each])[each]
-    w = list(trained.weights(each).values())
+    result = ours(dense, ALONE, [each])[each]
+    w = list(dense.weights(each).values())
     x, y = task.x_train.reshape(len(task.x_train), -1).astype(np.float64), task.y_train
     z1 = x @ w[0]
     h = np.tanh(z1)
@@ -216,14 +214,10 @@ def test_evaluations_end_with_the_last_step(examples: int, batch: int, epochs: i
     assert all(a < b for a, b in itertools.pairwise(marks))
 
 
-def test_an_error_while_training_reaches_the_caller(
-    task: Task, networks: dict[str, Callable[[], keras.Model]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trained = trainer(networks["dense"], task)
-
+def test_an_error_while_training_reaches_the_caller(dense: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> Any:
         raise RuntimeError("no weights today")
 
-    monkeypatch.setattr(trained, "weights", broken)
+    monkeypatch.setattr(dense, "weights", broken)
     with pytest.raises(RuntimeError, match="no weights today"):
-        ours(trained, PROGRAMS[0], [run(0), run(1)])
+        ours(dense, ALONE, [run(0), run(1)])

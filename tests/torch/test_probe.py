@@ -1,4 +1,4 @@
-"""What a batch does to a model, against hooks and a plain backward pass; and weights rescaled as they run."""
+"""What a batch does to a model, against hooks and a plain backward pass; `test_vitals.py` has the other statistics."""
 
 import copy
 import importlib.util
@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fanin.errors import InvalidValueError, ModelError, UnknownNameError
-from fanin.torch.adapter import calibrate, describe, probe
+from fanin.errors import ModelError, UnknownNameError
+from fanin.torch.adapter import describe, probe
 from fanin.torch.probe import _SEED, observe
 
 _spec = importlib.util.spec_from_file_location("networks_in_torch", Path(__file__).with_name("networks.py"))
@@ -119,90 +119,99 @@ def test_a_limit_on_the_rows_of_a_table_changes_nothing():
 
 
 def test_a_model_without_memory_is_refused():
-    for verb in (probe, lambda model, x: calibrate(model, x, {"0.weight": 1.0})):
-        with pytest.raises(ModelError, match=r"0\.weight"):
-            verb(plain().to("meta"), numbers(6, 3, 8, 8))
+    with pytest.raises(ModelError, match=r"0\.weight"):
+        probe(plain().to("meta"), numbers(6, 3, 8, 8))
 
 
-# -------------------------------------------------------------------------------------------------- calibrate
-MOMENTS = {"second_moment": lambda x: x.square().mean(), "variance": lambda x: x.var(correction=0)}
+# --------------------------------------------------------------------------------------------------------- loss
+class Several(nn.Module):
+    """A dictionary with a tuple inside; one parameter that the loss does not see, one frozen, one without effect."""
 
-
-@pytest.mark.parametrize("of", MOMENTS)
-def test_every_output_has_the_wanted_size_after_all_earlier_ones_were_rescaled(of):
-    model, x = plain().eval(), numbers(6, 3, 8, 8)
-    old = copy.deepcopy(model.state_dict())
-    targets = {"6.weight": 0.5, "0.weight": 2.0, "4.weight": 3.0}
-    factors = calibrate(model, x, targets, of=of)
-    assert list(factors) == ["0.weight", "4.weight", "6.weight"]
-    signal = x
-    for index, layer in enumerate(model):
-        if f"{index}.weight" in targets:
-            out = layer(signal)
-            shift = layer.bias.view(-1, 1, 1) if out.dim() > 2 else layer.bias
-            assert float(MOMENTS[of](out.detach() - shift.detach())) == pytest.approx(
-                targets[f"{index}.weight"], rel=1e-4
-            )
-        signal = layer(signal)
-    for path, factor in factors.items():
-        torch.testing.assert_close(model.state_dict()[path], old[path] * factor)
-    assert all(torch.equal(each, old[key]) for key, each in model.state_dict().items() if key not in factors)
-    again = calibrate(model, x, targets, of=of)
-    np.testing.assert_allclose(list(again.values()), 1, rtol=1e-4)
-
-
-class Shared(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layer, self.raw = nn.Linear(4, 4), nn.Parameter(numbers(4, 6))
-        self.conv = nn.ConvTranspose1d(1, 2, 3)
+        self.first, self.unseen, self.frozen = nn.Linear(4, 3), nn.Linear(4, 2), nn.Linear(3, 2)
+        self.frozen.requires_grad_(False)
+        self.gate = nn.Parameter(torch.zeros(3))
 
-    def forward(self, x):
-        x = functional.relu(self.layer(functional.relu(self.layer(x))))
-        return self.conv((x @ (self.raw * 0.3) + 1).unsqueeze(1))
-
-
-def test_a_shared_weight_counts_at_its_first_use_and_a_scaled_one_before_the_scale():
-    model, x = Shared(), numbers(9, 4)
-    calibrate(model, x, {"layer.weight": 2.0, "raw": 3.0, "conv.weight": 0.7})
-    first = x @ model.layer.weight.T
-    second = functional.relu(model.layer(functional.relu(model.layer(x))))
-    assert rms(first) ** 2 == pytest.approx(2, rel=1e-4)
-    assert rms(second @ model.raw) ** 2 == pytest.approx(3, rel=1e-4)
-    given = (second @ (model.raw * 0.3) + 1).unsqueeze(1)
-    assert rms(model.conv(given) - model.conv.bias[:, None]) ** 2 == pytest.approx(0.7, rel=1e-4)
+    def forward(self, x, other):
+        hidden = torch.tanh(self.first(x)) + self.gate * 0.0
+        return {"logits": self.frozen(hidden), "rest": (self.unseen(x) + other, x.argmax(1))}
 
 
-def test_weight_normalisation_is_rescaled_with_its_lengths():
-    model, x = nn.utils.parametrizations.weight_norm(nn.Linear(4, 6)), numbers(9, 4)
-    calibrate(model, x, {"parametrizations.weight.original1": 2.0})
-    assert rms(x @ model.weight.T) ** 2 == pytest.approx(2, rel=1e-4)
-    lengths = torch.norm_except_dim(model.parametrizations.weight.original1, 2, 0)
-    torch.testing.assert_close(model.parametrizations.weight.original0, lengths)
+def test_with_a_loss_gradients_are_the_losss_and_outputs_come_in_order():
+    torch.manual_seed(0)
+    model, x, other, y = Several(), numbers(5, 4), numbers(5, 2), torch.tensor([0, 1, 1, 0, 1])
+
+    def loss(outputs, targets):
+        return functional.cross_entropy(outputs["logits"], targets)
+
+    found, plainly = probe(model, (x, other), y, loss), copy.deepcopy(model).requires_grad_()
+    outputs = plainly(x, other)
+    value = loss(outputs, y)
+    value.backward()
+    assert found.loss == pytest.approx(float(value.detach()), rel=1e-6)
+    for path, parameter in plainly.named_parameters():
+        wanted = math.nan if parameter.grad is None else rms(parameter.grad)
+        assert found.param_gradients[path] == pytest.approx(wanted, rel=1e-5, nan_ok=True), path
+    assert found.param_gradients["gate"] == 0
+    assert math.isnan(found.param_gradients["unseen.weight"])
+    for array, tensor in zip(found.outputs, (outputs["logits"], *outputs["rest"]), strict=True):
+        np.testing.assert_allclose(array, tensor.detach().numpy(), rtol=1e-6)
+    assert [each.dtype for each in found.outputs] == [np.float32, np.float32, np.int64]
 
 
-MISTAKES = {
-    "path": ({"0.wieght": 1.0}, UnknownNameError, "0.wieght"),
-    "target": ({"0.weight": 0.0}, InvalidValueError, "0.weight"),
-    "infinite": ({"0.weight": math.inf}, InvalidValueError, "0.weight"),
-    "not a weight": ({"0.weight": 2.0, "1.weight": 1.0}, ModelError, "1.weight"),
-    "zero": ({"0.weight": 2.0, "4.weight": 3.0, "6.weight": 1.0}, ModelError, "6.weight"),
-}
+def test_a_loss_of_numpy_targets_and_a_mode_of_the_model():
+    model, x = plain().eval(), numbers(6, 3, 8, 8).numpy()
+    y = np.array([0, 1, 1, 0, 1, 0], np.int32)
+    wanted = functional.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y).long())
+    assert probe(model, x, y, "cross_entropy").loss == pytest.approx(float(wanted.detach()), rel=1e-6)
+    assert probe(model.train(), x, y, nn.CrossEntropyLoss()).loss != pytest.approx(float(wanted.detach()), rel=1e-3)
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_after_a_mistake_every_weight_is_as_before(name):
-    targets, kind, words = MISTAKES[name]
-    model = plain()
-    with torch.no_grad():
-        model[6].weight.zero_()
-    before = copy.deepcopy(model.state_dict())
+def test_a_loss_that_depends_on_nothing_gives_no_gradients():
+    found = probe(nn.Linear(4, 3), numbers(5, 4), numbers(5, 3), lambda out, y: (out.detach() - y).square().mean())
+    assert math.isfinite(found.loss)
+    assert all(math.isnan(each) for each in (*found.gradient_rms, *found.param_gradients.values()))
+    none = probe(nn.ReLU(), numbers(5, 4), -numbers(5, 4), "mse_loss")
+    assert (none.param_gradients, none.gradient_rms[0] > 0) == ({}, True)
+
+
+def broken(outputs, targets):
+    raise KeyError("no such head")
+
+
+@pytest.mark.parametrize(("loss", "kind", "words"), [
+    (broken, ModelError, "broken could not be computed: KeyError"),
+    (nn.MSELoss(reduction="none"), ModelError, "MSELoss is not one number"),
+    ("mse", UnknownNameError, "mse_loss"),
+])  # fmt: skip
+def test_the_model_stays_as_it_was_when_the_loss_fails(loss, kind, words):
+    model, x = plain(), numbers(6, 3, 8, 8)
+    model[4].weight.grad = torch.ones(5, 144)
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    parameters = dict(model.named_parameters())
     with pytest.raises(kind, match=words):
-        calibrate(model, numbers(6, 3, 8, 8), targets)
+        probe(model, x, torch.zeros(6, 2), loss)
     assert all(torch.equal(each, before[key]) for key, each in model.state_dict().items())
+    assert all(each is parameters[path] and each.requires_grad for path, each in model.named_parameters())
+    assert model[4].weight.grad.eq(1).all()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
-def test_a_weight_whose_scale_the_model_takes_out_again_is_refused():
-    model = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 6))
-    with pytest.raises(ModelError, match="no effect"):
-        calibrate(model, numbers(9, 4), {"parametrizations.weight.original": 2.0})
+def test_what_lies_in_lists_stays_as_it_was():
+    class Hiding(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers, self.seen = [nn.BatchNorm1d(4)], [torch.zeros(4)]
+            self.last = nn.Linear(4, 2)
+
+        def forward(self, x):
+            self.seen[0] += x.detach().mean(0)
+            return self.last(self.layers[0](x))
+
+    model = Hiding()
+    probe(model, numbers(6, 4) + 1, numbers(6, 2), "mse_loss")
+    assert model.layers[0].running_mean.eq(0).all()
+    assert model.seen[0].eq(0).all()
+    assert model.layers[0].weight.grad is None

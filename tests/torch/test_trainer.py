@@ -212,8 +212,10 @@ def facts(result: RunResult) -> tuple[Any, ...]:
     return replace(result, seconds=0.0).to_json(), result.signals
 
 
-def assert_plain(build: Callable[[], nn.Module], task: Task, trained: Trainer, each: Run, result: RunResult) -> None:
-    """A result is that of the plain loop, but for rounding.
+def assert_plain(
+    build: Callable[[], nn.Module], task: Task, trained: Trainer, each: Run, *results: dict[Run, RunResult]
+) -> None:
+    """A run's results are those of the plain loop, but for rounding.
 
     The yardstick is what rounding can do: the effect of changing the start by a few units in the last place.
     """
@@ -221,22 +223,20 @@ def assert_plain(build: Callable[[], nn.Module], task: Task, trained: Trainer, e
     means = [plain[a:b].mean() for a, b in itertools.pairwise((0, *trained.marks))]
     tolerance = 1e-5 + 10 * np.abs(plain - jolted)[:-1].max()
     assert tolerance < LARGEST_TOLERANCE
-    np.testing.assert_allclose([*result.train_loss, result.test_loss], [*means, plain[-2]], rtol=0, atol=tolerance)
-    assert abs(result.test_metric - plain[-1]) <= 1.5 / len(task.x_test)
+    for result in (found[each] for found in results):
+        np.testing.assert_allclose([*result.train_loss, result.test_loss], [*means, plain[-2]], rtol=0, atol=tolerance)
+        assert abs(result.test_metric - plain[-1]) <= 1.5 / len(task.x_test)
 
 
-@pytest.mark.parametrize("program", [ALONE, TOGETHER], ids=["alone", "together"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_training_equals_a_plain_loop(name: str, program: Program, task: Task) -> None:
+def test_training_equals_a_plain_loop(name: str, task: Task) -> None:
     build, stackable = NETWORKS[name]
-    if program is TOGETHER and not stackable:
-        pytest.skip("trained one by one")
     trained = trainer(build, task)
     runs = [run(2, rate=0.003), run(1, "he_normal"), run(3, "orthogonal"), run(0)]
-    results = ours(trained, program, runs)
-    assert list(results) != [] and set(results) == set(runs)  # noqa: PT018
+    results = [ours(trained, program, runs) for program in ((ALONE, TOGETHER) if stackable else (ALONE,))]
+    assert all(set(found) == set(runs) for found in results)
     for each in runs[:2]:
-        assert_plain(build, task, trained, each, results[each])
+        assert_plain(build, task, trained, each, *results)
 
 
 def test_the_comparison_with_the_plain_loop_can_fail(task: Task) -> None:
@@ -268,10 +268,9 @@ def test_every_optimizer_updates_stacked_runs_as_it_updates_each(call: Call, tas
     trained = trainer(dense, task, replace(SETTINGS, optimizer=call))
     assert trained.net.stackable == (call.name != "adafactor")  # which scales by the size of a whole weight
     runs = [run(1, rate=0.02), run(2, "he_normal", rate=0.005), run(3, rate=0.02)]
-    for program in (ALONE, TOGETHER) if trained.net.stackable else (ALONE,):
-        results = ours(trained, program, runs)
-        for each in runs[:2]:
-            assert_plain(dense, task, trained, each, results[each])
+    results = [ours(trained, program, runs) for program in ((ALONE, TOGETHER) if trained.net.stackable else (ALONE,))]
+    for each in runs[:2]:
+        assert_plain(dense, task, trained, each, *results)
 
 
 @pytest.mark.parametrize("name", ["dense", "convolutions", "normalised"])

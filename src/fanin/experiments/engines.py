@@ -1,6 +1,7 @@
 """What trains the models of each framework; nothing is imported before a model of it is met."""
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -46,22 +47,27 @@ class Trainer(Protocol):
         """Train runs and yield each as it finishes."""
 
 
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"fanin.{name}")
+
+
 @dataclass(frozen=True)
 class Engine:
-    """What trains the models of one framework: the part of fanin that imports it.
+    """What trains the models of one framework.
 
     Attributes:
         version: Part of every run's identity: raised whenever a change alters what a run computes.
-        folder: The part of fanin.
         words: What a model must run in, for people.
+        backend: The module of fanin that prepares the framework.
+        program: The module that makes a network of a model.
+        folder: The part of fanin that trains networks: its `trainer` and its `measure`.
     """
 
     version: str
-    folder: str
     words: str
-
-    def _part(self, name: str) -> ModuleType:
-        return importlib.import_module(f"{self.folder}.{name}")
+    backend: str
+    program: str
+    folder: str
 
     def start(self) -> None:
         """Prepare the framework; the first call decides for the whole process.
@@ -69,7 +75,7 @@ class Engine:
         Raises:
             FaninError: If it is not installed, or was prepared otherwise by somebody else.
         """
-        self._part("backend").start(cache_dir() / "xla")
+        _module(self.backend).start(cache_dir() / "xla")
 
     def trainer(self, spec: ModelSpec, task: Task, activation: str, settings: Settings, weights: Weights) -> Trainer:
         """Build the network for a task and check that they fit.
@@ -78,24 +84,25 @@ class Engine:
             FaninError: If the model cannot be built, or model, loss and data do not fit together.
         """
         self.start()
-        net = self._part("program").network(spec, task, activation, settings)
-        trainer: Trainer = self._part("trainer").Trainer(net, task, settings, weights)
+        net = _module(self.program).network(spec, task, activation, settings)
+        trainer: Trainer = _module(f"{self.folder}.trainer").Trainer(net, task, settings, weights)
         return trainer
 
     def choose(self, trainer: Trainer, runs: Sequence[Run], note: Callable[[str], None]) -> Program:
         """How to execute these runs, by a measurement."""
-        program: Program = self._part("measure").choose(trainer, runs, note)
+        program: Program = _module(f"{self.folder}.measure").choose(trainer, runs, note)
         return program
 
     def versions(self) -> dict[str, str]:
         """What a result depends on besides its run: library versions and kind of device."""
-        versions: dict[str, str] = self._part("backend").versions()
+        versions: dict[str, str] = _module(self.backend).versions()
         return versions
 
 
 ENGINES: Mapping[str, Engine] = {
-    "keras": Engine("keras-jax-2", "fanin.keras", "Keras on JAX"),
-    "torch": Engine("torch-1", "fanin.torch", "PyTorch"),
+    "keras": Engine("keras-jax-2", "Keras on JAX", "keras.backend", "keras.program", "jax"),
+    "torch": Engine("torch-1", "PyTorch", "torch.backend", "torch.program", "torch"),
+    "flax": Engine("flax-1", "Flax", "jax.backend", "jax.networks", "jax"),
 }
 """The engines by the name of their framework; the built-in networks are Keras models."""
 
@@ -113,6 +120,8 @@ def engine_for(spec: ModelSpec, task: Task, activation: str) -> Engine:
     """
     if spec.kind != "user":
         return ENGINES["keras"]
+    if "rngs" in inspect.signature(spec.build).parameters:  # which only Flax's engine can hand in
+        return ENGINES["flax"]
     model = _built(spec, task, activation)
     try:
         name = framework_of(model).name
@@ -120,9 +129,9 @@ def engine_for(spec: ModelSpec, task: Task, activation: str) -> Engine:
         name = ""
     if name not in ENGINES:
         raise ModelError(
-            "Flax models cannot be trained yet" if name == "flax" else "The function did not return a model",
+            "The function did not return a model",
             given=f"{spec.text} returned {type(model).__name__}",
-            allowed="a keras.Model or a torch.nn.Module",
+            allowed="a keras.Model, a torch.nn.Module or a flax.nnx.Module",
         )
     return ENGINES[name]
 

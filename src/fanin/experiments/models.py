@@ -14,7 +14,7 @@ __all__ = ["MODELS", "model_spec"]
 MODELS = {
     "mlp": "mlp:128x128 - dense layers of these widths, then the output",
     "cnn": "cnn:16x32 - 3x3 convolutions of these channels, each with pooling, then a dense output",
-    "file.py:build": "your own: a function that returns a Keras model or a PyTorch module",
+    "file.py:build": "your own: a function that returns a Keras model, a PyTorch module or a Flax nnx module",
 }
 """What `--model` takes, with a sentence for each kind."""
 
@@ -39,8 +39,8 @@ def model_spec(text: str) -> ModelSpec:
     if not kind.endswith(".py") and "." not in kind and not re.search(r"[/\\]", kind):
         raise unknown_name("kind of model", kind, ["mlp", "cnn", "file.py:build", "package.module:build"])
     build, fingerprint = load_function(text, "model")
-    if "keras" in sys.modules or "torch" not in sys.modules:
-        # Before the function runs: JAX decides with its first program where compiled ones are kept.
-        with suppress(MissingExtraError):
-            ENGINES["keras"].start()
+    # Before the function runs: JAX decides with its first program where compiled ones are kept.
+    likeliest = next((name for name in ("keras", "flax", "torch") if name in sys.modules), "keras")
+    with suppress(MissingExtraError):
+        ENGINES[likeliest].start()
     return ModelSpec(text, "user", (), fingerprint, build)

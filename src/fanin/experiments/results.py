@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from fanin.errors import extra_missing
 from fanin.experiments.analysis import Analysis, ArmSummary
 from fanin.experiments.spec import TUNING_SEEDS, Experiment
 from fanin.records import Run, RunResult, to_plain
+from fanin.records.frames import frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,11 +129,7 @@ class Results:
         Raises:
             MissingExtraError: If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise extra_missing(error, "dev", ("pandas",), "to_pandas()") from None
-        return pd.DataFrame(self.rows())
+        return frame(self.rows())
 
     def _repr_html_(self) -> str:
         """The sentences as a list, for notebooks."""

@@ -17,8 +17,11 @@ from fanin.initializers.streams import check_seed
 from fanin.jax.calibration import factors_of
 from fanin.jax.describe import describe
 from fanin.jax.examples import examples
+from fanin.jax.losses import loss_function
 from fanin.jax.models import flat_weights, nested_weights, parts_of, rebox, variables_of
 from fanin.jax.probe import probe
+from fanin.jax.setup import setup
+from fanin.jax.trial import trial
 from fanin.records import ParamInfo, Plan, PlanEntry
 
 __all__ = [
@@ -28,8 +31,11 @@ __all__ = [
     "examples",
     "fill",
     "filled",
+    "loss_function",
     "probe",
     "scaling",
+    "setup",
+    "trial",
     "values",
     "write",
     "write_all",

@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from fanin.jax.layers import read
-from fanin.jax.models import Parts, parts_of, trace
+from fanin.jax.models import Parts, parts_of
 from fanin.jax.reading import Reading
 from fanin.jax.trace import read_trace
+from fanin.jax.tracing import trace
 from fanin.records import ModelInfo, ParamInfo
 
 __all__ = ["describe", "read_model"]

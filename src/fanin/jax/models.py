@@ -10,33 +10,29 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import nnx, traverse_util
 from flax.core import unfreeze
 from flax.core.meta import AxisMetadata
 from jax.ad_checkpoint import checkpoint_name
 
 from fanin.errors import ModelError
-from fanin.jax.program import PREFIX, Program, flatten
+from fanin.jax.program import PREFIX
 
 __all__ = [
     "ATTENTION",
     "Call",
     "Parts",
     "Recorder",
-    "Trace",
     "flat_weights",
     "nested_weights",
     "parts_of",
     "rebox",
-    "trace",
     "variables_of",
+    "walk",
 ]
 
 ATTENTION = "attention"
 """What `Call.module` is for a call of an attention function."""
-_ARRAYS = np.ndarray | jax.Array | jax.ShapeDtypeStruct
 _LOCK = threading.RLock()
 """Held while classes of Flax are changed for the length of a trace."""
 _NUMBERS = itertools.count()
@@ -101,6 +97,7 @@ class Parts:
         modules: Modules by path, where they are known before the model runs.
         state: The other arrays that it holds.
         call: From arrays, state, arguments and keywords to the model's outputs, marking calls.
+        advance: From the same to the outputs and the state as it is after the call, without marks.
     """
 
     arrays: Mapping[str, Any]
@@ -108,6 +105,7 @@ class Parts:
     modules: Mapping[str, Any]
     state: Sequence[Any]
     call: Callable[[Mapping[str, Any], Sequence[Any], Sequence[Any], Mapping[str, Any], Recorder], Any]
+    advance: Callable[[Mapping[str, Any], Sequence[Any], Sequence[Any], Mapping[str, Any]], tuple[Any, Sequence[Any]]]
 
 
 def parts_of(model: Any) -> Parts:
@@ -142,20 +140,20 @@ def _children(node: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(index), value) for index, value in enumerate(node))
 
 
-def _walk(node: Any, path: str = "", above: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
+def walk(node: Any, path: str = "", above: tuple[int, ...] = ()) -> Iterator[tuple[str, Any]]:
     """Paths and all modules and variables below a node, shared ones at each of their paths."""
     if isinstance(node, nnx.Module | nnx.Variable):
         yield path, node
     if id(node) in above or isinstance(node, nnx.Variable):
         return
     for name, child in _children(node):
-        yield from _walk(child, f"{path}/{name}" if path else name, (*above, id(node)))
+        yield from walk(child, f"{path}/{name}" if path else name, (*above, id(node)))
 
 
 def variables_of(model: nnx.Module) -> dict[str, Any]:
     """The parameters of an nnx model, each at its first path."""
     found: dict[int, tuple[str, Any]] = {}
-    for path, node in _walk(model):
+    for path, node in walk(model):
         if isinstance(node, nnx.Param):
             found.setdefault(id(node), (path, node))
     return dict(found.values())
@@ -166,7 +164,7 @@ def _nnx_parts(model: nnx.Module) -> Parts:
     first: dict[int, str] = {}
     others: dict[str, list[str]] = {}
     modules: dict[str, Any] = {}
-    for path, node in _walk(model):
+    for path, node in walk(model):
         if isinstance(node, nnx.Module):
             modules[path] = node
         elif isinstance(node, nnx.Param):
@@ -191,15 +189,29 @@ def _nnx_parts(model: nnx.Module) -> Parts:
         recorder: Recorder,
     ) -> Any:
         """Run a copy of the model that holds these arrays."""
-        pairs = [(keys[path], variables[path].replace(value)) for path, value in arrays.items()]
-        copy = nnx.merge(graph, nnx.from_flat_state(pairs), jax.tree.unflatten(structure, state))
+        copy = holding(arrays, state)
         with _marking(copy, recorder):
             return copy(*args, **kwargs)
+
+    def holding(arrays: Mapping[str, Any], state: Sequence[Any]) -> Any:
+        """A copy of the model that holds these arrays."""
+        pairs = [(keys[path], variables[path].replace(value)) for path, value in arrays.items()]
+        return nnx.merge(graph, nnx.from_flat_state(pairs), jax.tree.unflatten(structure, state))
+
+    def advance(
+        arrays: Mapping[str, Any], state: Sequence[Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, Sequence[Any]]:
+        """Run a copy of the model; what it holds for the first time afterwards is dropped."""
+        copy = holding(arrays, state)
+        outputs = copy(*args, **kwargs)
+        after = dict(nnx.to_flat_state(nnx.split(copy, nnx.Param, ...)[2]))  # type: ignore[misc]
+        kept = [(key, after[key]) for key, _ in nnx.to_flat_state(rest)]
+        return outputs, jax.tree.leaves(nnx.from_flat_state(kept))
 
     order = [path for path in first.values() if path in keys] + [path for path in keys if path not in first.values()]
     arrays = {path: variables[path].get_value() for path in order}
     shared = {path: tuple(dict.fromkeys(more)) for path, more in others.items()}
-    return Parts(arrays, shared, modules, leaves, call)
+    return Parts(arrays, shared, modules, leaves, call, advance)
 
 
 @contextmanager
@@ -207,7 +219,7 @@ def _marking(model: nnx.Module, recorder: Recorder) -> Iterator[None]:
     """While open, each call of one of the model's modules is recorded; the model is a copy that may be changed."""
     paths: dict[int, str] = {}
     owners: dict[tuple[type, str], Any] = {}
-    for path, node in _walk(model):
+    for path, node in walk(model):
         if not isinstance(node, nnx.Module) or id(node) in paths:
             continue
         paths[id(node)] = path
@@ -271,15 +283,22 @@ def _linen_parts(model: nn.Module) -> Parts:
         recorder: Recorder,
     ) -> Any:
         """Apply the module to these arrays."""
+        with nn.intercept_methods(_interceptor(recorder)), _functions(recorder):
+            return advance(arrays, state, args, kwargs)[0]
+
+    def advance(
+        arrays: Mapping[str, Any], state: Sequence[Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, Sequence[Any]]:
+        """Apply the module to these arrays; random numbers are other ones the next time."""
         others, keys = jax.tree.unflatten(structure, state)
         weights = {key: rebox(value, arrays["/".join(key)]) for key, value in boxed.items()}
         held = {**others, "params": nested_weights(weights)}
-        with nn.intercept_methods(_interceptor(recorder)), _functions(recorder):
-            outputs, _ = module.apply(held, *args, rngs=keys, mutable=list(others), **kwargs)
-        return outputs
+        outputs, changed = module.apply(held, *args, rngs=keys, mutable=list(others), **kwargs)
+        after = {name: changed.get(name, each) for name, each in others.items()}
+        return outputs, jax.tree.leaves((after, {name: jax.random.fold_in(key, 1) for name, key in keys.items()}))
 
     arrays = {"/".join(key): unbox(value) for key, value in boxed.items()}
-    return Parts(arrays, {}, {}, leaves, call)
+    return Parts(arrays, {}, {}, leaves, call, advance)
 
 
 def flat_weights(variables: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
@@ -322,70 +341,3 @@ def _interceptor(recorder: Recorder) -> Callable[..., Any]:
                 object.__setattr__(module, "attention_fn", function)
 
     return intercept
-
-
-# -------------------------------------------------------------------------------------------------------- trace
-@dataclass(frozen=True)
-class Trace:
-    """A model that was traced on an example.
-
-    Attributes:
-        weights: The slots of the parameters, by path.
-        examples: The slots of the arrays in the example.
-        values: The values of all slots that no step makes.
-        calls: The marked calls, by the number in `Node.calls`.
-    """
-
-    program: Program
-    weights: Mapping[str, int]
-    examples: tuple[int, ...]
-    values: Mapping[int, Any]
-    calls: Mapping[int, Call]
-
-
-def _stand_in(value: Any) -> Any:
-    """A value for state that has a shape alone: constants are computed from it, whose values do not matter then."""
-    if not isinstance(value, jax.ShapeDtypeStruct):
-        return value
-    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        return jax.random.split(jax.random.key(0), value.shape) if value.shape else jax.random.key(0)
-    return np.zeros(value.shape, value.dtype)
-
-
-def trace(parts: Parts, example: Any) -> Trace:
-    """Trace a model on an example: an array, a tuple of arguments, or a mapping of keyword arguments.
-
-    Arrays may be shapes alone (`jax.ShapeDtypeStruct`), in the example and in the model.
-
-    Raises:
-        ModelError: If the model does not run on it.
-    """
-    mapping, several = isinstance(example, Mapping), isinstance(example, tuple)
-    given = ((), dict(example)) if mapping else (example if several else (example,), {})
-    leaves, structure = jax.tree.flatten(given)
-    dynamic = [place for place, leaf in enumerate(leaves) if isinstance(leaf, _ARRAYS)]
-    arrays = [leaves[place] for place in dynamic]
-    recorder = Recorder()
-
-    def function(weights: Sequence[Any], state: Sequence[Any], values: Sequence[Any]) -> Any:
-        """The arrays that the model returns, from all arrays that it depends on."""
-        filled = [dict(zip(dynamic, values, strict=True)).get(place, leaf) for place, leaf in enumerate(leaves)]
-        args, kwargs = jax.tree.unflatten(structure, filled)
-        outputs = parts.call(dict(zip(parts.arrays, weights, strict=True)), state, args, kwargs, recorder)
-        return [leaf for leaf in jax.tree.leaves(outputs) if isinstance(leaf, jax.Array)]
-
-    weights = list(parts.arrays.values())
-    try:
-        closed = jax.make_jaxpr(function)(weights, list(parts.state), arrays)
-    except Exception as error:  # whatever the user's model raises
-        raise ModelError(
-            "The model does not run on this example",
-            given=f"{type(error).__name__}: {error}",
-            hint="Give an array, a tuple of positional arguments or a mapping of keyword arguments.",
-        ) from error
-    program = flatten(closed, len(weights))
-    state = [_stand_in(value) for value in parts.state]
-    values = dict(zip(program.inputs, [*weights, *state, *arrays], strict=True))
-    slots = dict(zip(parts.arrays, program.inputs, strict=False))
-    examples = program.inputs[len(weights) + len(parts.state) :]
-    return Trace(program, slots, examples, {**program.given, **values}, recorder.calls)

@@ -1,70 +1,153 @@
 """Flax models run with real values: what signals and gradients they have."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
-from fanin.errors import ModelError
+from fanin.errors import InvalidValueError, ModelError
+from fanin.jax.compiling import compiled
 from fanin.jax.describe import read_model
+from fanin.jax.losses import Criterion, criterion
 from fanin.jax.program import Program, run
 from fanin.jax.reading import Reading
-from fanin.records import Signals
+from fanin.jax.statistics import finished, gathered, root_mean_square
+from fanin.jax.tracing import Trace
+from fanin.records import ModelInfo, Vitals
+from fanin.vitals import NOTHING
 
-__all__ = ["opened_for", "probe", "values_of"]
+__all__ = ["array_of", "opened_for", "probe", "values_of"]
 
 
-def probe(model: Any, example: Any) -> Signals:
-    """Signal and gradient at each step of `describe(model, example)`.
+def probe(model: Any, example: Any, targets: Any = None, loss: Any = None) -> Vitals:
+    """What a batch does to every step of a model, in one forward and one backward pass.
 
-    The loss is the sum of the outputs times fixed standard normal numbers. The model keeps its state and its
-    random numbers, and runs in the mode that it is in.
+    The model keeps its state and its random numbers, and runs in the mode that it is in.
 
     Args:
         model: An nnx module, or a bound linen module.
         example: As for `describe`, with real values.
+        targets: What the loss takes; without a loss, nothing.
+        loss: A function of outputs and targets, or the name of one in `optax.losses`. Without one, gradients are
+            those of the sum of the outputs times fixed standard normal numbers.
 
     Returns:
-        Root mean squares of each step's output and of the loss's gradient with respect to it; not a number
-        where there is none.
+        One entry for each step of `describe(model, example).ops`. Units are on the last axis.
+
+    Raises:
+        ModelError: If the model or the loss does not take what it is given, or has shapes alone.
+        UnknownNameError, InvalidValueError: If there is no such loss, or it has no targets.
 
     Example:
         >>> from flax import nnx
-        >>> signals = probe(nnx.Linear(3, 2, rngs=nnx.Rngs(0)), np.ones((4, 3), np.float32))
-        >>> signals.layers
-        ('0:input', '1:weight')
+        >>> vitals = probe(nnx.Linear(3, 2, rngs=nnx.Rngs(0)), np.ones((4, 3), np.float32))
+        >>> vitals.layers, list(vitals.param_gradients)
+        (('0:input', '1:weight'), ['kernel', 'bias'])
     """
+    if loss is not None and targets is None:
+        raise InvalidValueError("The loss has no targets", given="None", allowed="an array of targets")
+    value = None if loss is None else criterion(loss)
     info, reading = read_model(model, example)
-    program = reading.trace.program
+    found = reading.trace
     slots = [draft.slot for draft in reading.drafts]
-    opened = opened_for(program, slots)
     fixed, given = values_of(reading)
-    shapes = program.shapes
-    measured = [slot for slot in dict.fromkeys(slots) if reading.is_floating(slot)]
+    measured = [slot for slot in dict.fromkeys(slots) if reading.is_floating(slot) and reading.size(slot)]
+    alike = _alike(info, slots, found)
+    weights = {slot: given.pop(slot) for slot in found.weights.values()}
 
-    def loss(nudges: Mapping[int, Any], values: Mapping[int, Any], signs: Mapping[int, Any]) -> Any:
-        """The loss and each step's root mean square; a nudge is added to each step's output."""
+    goal = _signs(reading) if value is None else jax.tree.map(jnp.asarray, targets)
+    measure = _measuring(reading, value, alike, measured, fixed)
+    (seen, total, outputs), (sizes, own) = compiled(measure, once=True)(weights, given, goal)
+    reached = _reached(info, reading)
+    told = {slot: finished(each) for slot, each in seen.items()}
+    steps = [told.get(slot, NOTHING) for slot in slots]
+    used = {path for at in reached for path in info.ops[at].params}
+    return Vitals(
+        tuple(f"{at}:{op.place or op.kind}" for at, op in enumerate(info.ops)),
+        tuple(each.size for each in steps),
+        tuple(float(sizes[slot]) if slot in sizes else math.nan for slot in slots),
+        tuple(each.mean for each in steps),
+        tuple(each.quantiles for each in steps),
+        tuple(each.cosine for each in steps),
+        tuple(each.rank for each in steps),
+        tuple(each.infinite for each in steps),
+        tuple(each.lowest for each in steps),
+        tuple(each.highest for each in steps),
+        {path: float(own[slot]) if path in used else math.nan for path, slot in found.weights.items()},
+        math.nan if value is None else float(total),
+        tuple(map(array_of, outputs)),
+    )
+
+
+def _measuring(
+    reading: Reading, loss: Criterion | None, alike: set[int], measured: Sequence[int], fixed: Mapping[int, Any]
+) -> Callable[..., Any]:
+    """A function of parameters, of other values by slot and of targets that runs forward and backward once."""
+    program = reading.trace.program
+    opened = opened_for(program, measured)
+
+    def objective(at: Any, values: Mapping[int, Any], goal: Any) -> Any:
+        """The loss, and what is to be known of each step; a nudge is added to each step's output."""
+        nudges, own = at
+        seen: dict[int, Any] = {}
 
         def change(slot: int, value: Any, _: Any) -> Any:
-            return value + nudges[slot] if slot in nudges else value
+            if slot not in nudges:
+                return value
+            seen[slot] = gathered(jax.lax.stop_gradient(value), -1, slot in alike)
+            return value + nudges[slot]
 
-        start = {slot: change(slot, value, None) for slot, value in {**fixed, **values}.items()}
+        start = {slot: change(slot, each, None) for slot, each in {**fixed, **values, **own}.items()}
         filled = run(program, start, opened, change)
-        total = sum((jnp.sum(filled[slot].astype(jnp.float32) * sign) for slot, sign in signs.items()), jnp.zeros(()))
-        return total, {slot: _rms(filled[slot]) for slot in measured}
+        outputs = [filled[slot] for slot in program.outputs]
+        if loss is not None:
+            total = loss(reading.trace.nested(outputs), goal)
+        else:
+            parts = (jnp.sum(filled[slot].astype(jnp.float32) * sign) for slot, sign in goal.items())
+            total = sum(parts, jnp.zeros(()))
+        return total, (seen, total, outputs)
 
-    def measure(values: Mapping[int, Any], signs: Mapping[int, Any]) -> Any:
-        """Signals and gradients of all steps."""
-        nudges = {slot: jnp.zeros(shapes[slot].shape, shapes[slot].dtype) for slot in measured}
-        gradients, signals = jax.grad(loss, has_aux=True)(nudges, values, signs)
-        return signals, {slot: _rms(gradient) for slot, gradient in gradients.items()}
+    def measure(own: Mapping[int, Any], values: Mapping[int, Any], goal: Any) -> Any:
+        """One forward and one backward pass."""
+        nudges = {slot: jnp.zeros(program.shapes[slot].shape, program.shapes[slot].dtype) for slot in measured}
+        gradients, rest = jax.grad(objective, has_aux=True)((nudges, own), values, goal)
+        return rest, jax.tree.map(root_mean_square, gradients)
 
-    signals, gradients = jax.jit(measure)(given, _signs(reading))
-    names = tuple(f"{at}:{op.place or op.kind}" for at, op in enumerate(info.ops))
-    return Signals(names, _numbers(signals, slots), _numbers(gradients, slots))
+    return measure
+
+
+def _alike(info: ModelInfo, slots: Sequence[int], found: Trace) -> set[int]:
+    """The slots whose first axis is that of the examples."""
+    shapes = [found.program.shapes[slot].shape for slot in found.examples]
+    batch = next((shape[0] for shape in shapes if shape), 0)
+    driven: set[int] = set()
+    for at, op in enumerate(info.ops):
+        if op.kind == "input" or driven.intersection(op.inputs):
+            driven.add(at)
+    return {slots[at] for at in driven if batch > 1 and found.program.shapes[slots[at]].shape[:1] == (batch,)}
+
+
+def _reached(info: ModelInfo, reading: Reading) -> set[int]:
+    """The steps that a floating output depends on."""
+    waiting = [at for at in info.outputs if reading.is_floating(reading.drafts[at].slot)]
+    found: set[int] = set()
+    while waiting:
+        at = waiting.pop()
+        if at not in found:
+            found.add(at)
+            waiting.extend(info.ops[at].inputs)
+    return found
+
+
+def array_of(value: Any) -> NDArray[Any]:
+    """An array's values as float32 (float64 where it is that); whole numbers and truth values as they are."""
+    array = np.asarray(value)
+    half = jnp.issubdtype(array.dtype, jnp.floating) and array.dtype != np.float64
+    return np.array(array.astype(np.float32) if half else array)
 
 
 def _signs(reading: Reading) -> dict[int, Any]:
@@ -75,14 +158,6 @@ def _signs(reading: Reading) -> dict[int, Any]:
         for at, slot in enumerate(program.outputs)
         if reading.is_floating(slot)
     }
-
-
-def _rms(value: Any) -> Any:
-    return jnp.sqrt(jnp.mean(jnp.square(value.astype(jnp.promote_types(value.dtype, jnp.float32)))))
-
-
-def _numbers(values: Mapping[int, Any], slots: Iterable[int]) -> tuple[float, ...]:
-    return tuple(float(values[slot]) if slot in values else math.nan for slot in slots)
 
 
 def opened_for(program: Program, slots: Iterable[int]) -> frozenset[int]:

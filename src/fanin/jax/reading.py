@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fanin.jax.elementwise import ELEMENTWISE, IDENTITY, SAME, Function, named
-from fanin.jax.models import Trace
 from fanin.jax.program import Node
+from fanin.jax.tracing import Trace
 from fanin.records import Axis, Op, ParamInfo
 
 __all__ = ["Const", "Draft", "Index", "Reading", "Signal", "Value", "View"]

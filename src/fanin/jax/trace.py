@@ -10,11 +10,12 @@ import numpy as np
 
 from fanin.jax.elementwise import evaluate
 from fanin.jax.layers import NORMS, cell_of, group_of, is_layer, recurrent_order
-from fanin.jax.models import ATTENTION, Trace
+from fanin.jax.models import ATTENTION
 from fanin.jax.pointwise import pointwise
 from fanin.jax.program import PREFIX, Node
 from fanin.jax.reading import Const, Draft, Index, Reading, Signal, View
 from fanin.jax.regions import Region, find_regions
+from fanin.jax.tracing import Trace
 from fanin.jax.views import moved_view
 from fanin.records import Axis, ParamInfo
 

@@ -1,62 +1,47 @@
-"""Initial weights tuned on one batch: MetaInit and GradInit.
-
-Both learn one positive factor for each weight, by the same descent: the logarithms of the factors move along
-the signs of their slopes, with momentum and a rate that falls to zero, and the best factors met are kept. The
-tuned weights are therefore never worse, by the method's own measure and on this batch, than those before.
+"""Initial weights tuned on one batch: MetaInit and GradInit; `fanin.recipes.tuning` says how they work.
 
 `metainit` and `gradinit` tune models of Flax NNX; `metainit_factors` and `gradinit_factors` take any loss of
 named arrays and change nothing. Importing this loads JAX, not Flax.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
-from fanin.errors import InvalidValueError, ModelError, unknown_name
+from fanin.errors import InvalidValueError, ModelError
+from fanin.recipes.tuning import (
+    EPSILON,
+    FirstStep,
+    Measure,
+    Measured,
+    Progress,
+    check_output,
+    check_settings,
+    check_targets,
+    checked_paths,
+    descended,
+    first_step,
+    refuse_zero,
+)
+from fanin.recipes.tuning import drawn_targets as drawn
 
 __all__ = ["criterion", "drawn_targets", "gradinit", "gradinit_factors", "loss_of", "metainit", "metainit_factors"]
-
-_EPSILON = 1e-5
-"""MetaInit's guard against gradients near zero; a gradient well below it counts as vanished."""
-_MOMENTUM = 0.9
-_DECREASE = 0.1
-"""By how much GradInit lets one optimizer step lower the loss, to first order, if no `gamma` is given."""
-_SEED = 0
-"""Of random targets."""
 
 Weights = Mapping[str, Any]
 Loss = Callable[[Weights, Any], Any]
 """From parameters by path, and a batch (arrays, in any nesting), to one number."""
 Criterion = Callable[[Any, Any], Any]
 """From outputs and targets to one number."""
-Progress = Callable[[int, int], None]
-_Objective = Callable[[Any], tuple[tuple[Any, tuple[Any, Any]], Any]]
-"""From the logarithms of the factors to ((what is to be small, (whether the constraint holds, the loss)), slopes)."""
+_Objective = Callable[[Any, Weights, Any], tuple[Any, tuple[Any, Any]]]
+"""From logarithms of factors, parameters and batch to (what is to be small, (whether the constraint holds, loss))."""
 
 
-@dataclass(frozen=True)
-class _Rule:
-    """The first step of an optimizer.
-
-    Attributes:
-        direction: From a gradient to the step at learning rate 1.
-        norm: The order of the gradient's norm; to this power and times the learning rate, it is what the step
-            takes off the loss, to first order.
-    """
-
-    direction: Callable[[Any], Any]
-    norm: int
-    learning_rate: float
-
-
-_RULES = {
-    "adam": _Rule(jnp.sign, norm=1, learning_rate=1e-3),
-    "sgd": _Rule(lambda gradient: gradient, norm=2, learning_rate=0.1),
-}
+_DIRECTIONS: Mapping[str, Callable[[Any], Any]] = {"adam": jnp.sign, "sgd": lambda gradient: gradient}
+"""From a gradient to the optimizer's first step at learning rate 1."""
 
 
 def metainit_factors(
@@ -101,20 +86,9 @@ def metainit_factors(
         >>> list(factors)
         ['first', 'second']
     """
-    _check_settings(steps=steps, rate=rate)
-    paths = _checked_paths(parameters, paths)
-
-    def quotient(logs: Any, parameters: Weights, batch: Any) -> tuple[Any, tuple[Any, Any]]:
-        """The gradient quotient; it knows no constraint."""
-        tuned = _scaled(parameters, paths, logs)
-        slope = jax.grad(lambda weights: loss({**parameters, **weights}, batch))
-        gradients = slope(tuned)
-        _, products = jax.jvp(slope, (tuned,), (gradients,))  # of the Hessian with the gradient
-        terms = [_deviations(gradients[path], products[path]) for path in paths]
-        return jnp.mean(jnp.concatenate(terms)), (True, loss({**parameters, **tuned}, batch))
-
-    measure = jax.jit(jax.value_and_grad(quotient, has_aux=True))
-    return _descended(lambda logs: measure(logs, parameters, batch), paths, steps, rate, progress)
+    check_settings(steps=steps, rate=rate)
+    paths = _checked(parameters, paths)
+    return descended(_measure(_quotient(loss, paths), parameters, batch), paths, steps, rate, progress)
 
 
 def gradinit_factors(
@@ -156,28 +130,11 @@ def gradinit_factors(
         >>> gradinit_factors(loss, weights, x, paths=["w"], steps=5)["w"] > 1
         True
     """
-    if optimizer not in _RULES:
-        raise unknown_name("optimizer whose first step is known", optimizer, _RULES)
-    rule = _RULES[optimizer]
-    learning_rate = rule.learning_rate if learning_rate is None else learning_rate
-    _check_settings(steps=steps, rate=rate, learning_rate=learning_rate)
-    gamma = (_DECREASE / learning_rate) ** (1 / rule.norm) if gamma is None else gamma
-    _check_settings(gamma=gamma)
-    paths = _checked_paths(parameters, paths)
-
-    def after_step(logs: Any, parameters: Weights, batch: Any) -> tuple[Any, tuple[Any, Any]]:
-        """The loss after the step, or the gradient's norm where that is too large."""
-        weights = {**parameters, **_scaled(parameters, paths, logs)}
-        before, gradients = jax.value_and_grad(loss)(weights, batch)
-        norm = jnp.linalg.norm(jnp.concatenate([each.ravel() for each in gradients.values()]), rule.norm)
-
-        def after() -> Any:
-            return loss({p: w - learning_rate * rule.direction(gradients[p]) for p, w in weights.items()}, batch)
-
-        return jax.lax.cond(norm > gamma, lambda: norm, after), (norm <= gamma, before)
-
-    measure = jax.jit(jax.value_and_grad(after_step, has_aux=True))
-    return _descended(lambda logs: measure(logs, parameters, batch), paths, steps, rate, progress)
+    check_settings(steps=steps, rate=rate)
+    step, direction = first_step(optimizer, learning_rate, gamma), _DIRECTIONS[optimizer]
+    paths = _checked(parameters, paths)
+    objective = _after_step(loss, paths, step, direction)
+    return descended(_measure(objective, parameters, batch), paths, steps, rate, progress)
 
 
 def metainit(
@@ -251,14 +208,12 @@ def criterion(targets: Any) -> Criterion:
     def loss(outputs: Any, targets: Any) -> Any:
         """The mean over the batch, classes on the last axis."""
         _check_single(outputs)
-        wanted, hint = (outputs.shape if floating else outputs.shape[:-1]), "Give a loss of your own."
-        if targets.shape != wanted:
-            allowed = f"{wanted} for outputs of shape {outputs.shape}"
-            raise ModelError("The targets do not fit the outputs", given=targets.shape, allowed=allowed, hint=hint)
+        check_targets(targets.shape, outputs.shape, None if floating else -1)
         if floating:
             return jnp.mean(jnp.square(outputs - targets))
         if lowest < 0 or highest >= outputs.shape[-1]:
             allowed = f"0 to {outputs.shape[-1] - 1}"
+            hint = "Give a loss of your own."
             raise ModelError("A target is no class", given=f"{lowest} to {highest}", allowed=allowed, hint=hint)
         return -jnp.mean(jnp.take_along_axis(jax.nn.log_softmax(outputs), targets[..., None], -1))
 
@@ -280,38 +235,11 @@ def drawn_targets(outputs: Any, loss: Criterion | None) -> Any:
     if loss is not None:
         raise InvalidValueError("A loss of your own needs targets", given="None", allowed="an array of targets")
     _check_single(outputs)
-    rng = np.random.default_rng(_SEED)
-    *places, classes = outputs.shape
-    return rng.normal(size=outputs.shape) if classes == 1 else rng.integers(classes, size=places)
+    return drawn(outputs.shape, axis=-1)
 
 
 def _check_single(outputs: Any) -> None:
-    shape = getattr(outputs, "shape", None)
-    if shape is None or len(shape) < 2:
-        given = type(outputs).__name__ if shape is None else f"shape {shape}"
-        hint = "Give targets and a loss of your own."
-        raise ModelError("No loss for these outputs is known", given=given, allowed="(batch, ..., units)", hint=hint)
-
-
-# ----------------------------------------------------------------------------------------------------- checks
-def _check_settings(**settings: float) -> None:
-    for name, value in settings.items():
-        if not 0 < value < float("inf") or (name == "steps" and not isinstance(value, int)):
-            allowed = "a whole number above zero" if name == "steps" else "a number above zero"
-            raise InvalidValueError(f"The setting {name} is out of range", given=value, allowed=allowed)
-
-
-def _checked_paths(parameters: Weights, paths: Sequence[str]) -> list[str]:
-    """The paths, each once; refused are those of no parameter, and of one without a size that a factor could change."""
-    for path in paths:
-        if path not in parameters:
-            raise unknown_name("parameter of the model", path, parameters)
-    if not paths:
-        raise InvalidValueError("No weight to tune is given", allowed=", ".join(parameters) or "some parameters")
-    zero = ", ".join(path for path in paths if not jnp.any(parameters[path]))
-    if zero:
-        raise ModelError("A parameter that is all zero has no size to tune", given=zero, hint="Leave it out of paths.")
-    return list(dict.fromkeys(paths))
+    check_output(outputs, "(batch, ..., units)")
 
 
 # --------------------------------------------------------------------------------------------------- calculus
@@ -323,44 +251,66 @@ def _scaled(parameters: Weights, paths: Sequence[str], logs: Any) -> dict[str, A
 
 def _deviations(gradient: Any, product: Any) -> Any:
     """How far the gradient after a step along itself is from the gradient, number by number."""
-    guard = jnp.where(gradient >= 0, _EPSILON, -_EPSILON)
+    guard = jnp.where(gradient >= 0, EPSILON, -EPSILON)
     return jnp.abs((gradient - product) / (gradient + guard) - 1).ravel()
 
 
-def _descended(
-    objective: _Objective, paths: Sequence[str], steps: int, rate: float, progress: Progress | None
-) -> dict[str, float]:
-    """The best factors that the descent meets.
+def _checked(parameters: Weights, paths: Sequence[str]) -> list[str]:
+    """The paths, each once; refused are those of no parameter, and of one without a size that a factor could change."""
+    chosen = checked_paths(paths, parameters)
+    refuse_zero(path for path in chosen if not jnp.any(parameters[path]))
+    return chosen
+
+
+def _quotient(loss: Loss, paths: Sequence[str]) -> _Objective:
+    """MetaInit: the gradient quotient."""
+
+    def quotient(logs: Any, parameters: Weights, batch: Any) -> tuple[Any, tuple[Any, Any]]:
+        """The quotient; it knows no constraint."""
+        tuned = _scaled(parameters, paths, logs)
+        slope = jax.grad(lambda weights: loss({**parameters, **weights}, batch))
+        gradients = slope(tuned)
+        _, products = jax.jvp(slope, (tuned,), (gradients,))  # of the Hessian with the gradient
+        terms = [_deviations(gradients[path], products[path]) for path in paths]
+        return jnp.mean(jnp.concatenate(terms)), (True, loss({**parameters, **tuned}, batch))
+
+    return quotient
+
+
+def _after_step(loss: Loss, paths: Sequence[str], step: FirstStep, direction: Callable[[Any], Any]) -> _Objective:
+    """GradInit: the loss after the step, or the gradient's norm where that is too large."""
+
+    def after_step(logs: Any, parameters: Weights, batch: Any) -> tuple[Any, tuple[Any, Any]]:
+        """One of the two, and whether it is the loss."""
+        weights = {**parameters, **_scaled(parameters, paths, logs)}
+        before, gradients = jax.value_and_grad(loss)(weights, batch)
+        norm = jnp.linalg.norm(jnp.concatenate([each.ravel() for each in gradients.values()]), step.norm)
+
+        def after() -> Any:
+            return loss({p: w - step.learning_rate * direction(gradients[p]) for p, w in weights.items()}, batch)
+
+        return jax.lax.cond(norm > step.gamma, lambda: norm, after), (norm <= step.gamma, before)
+
+    return after_step
+
+
+def _measure(objective: _Objective, parameters: Weights, batch: Any) -> Measure:
+    """Value, constraint and slopes of an objective.
 
     Raises:
-        ModelError: If the loss, a value or slope is not finite, or all slopes are zero at the start.
+        ModelError: If the loss is not finite.
     """
-    logs, velocity = np.zeros(len(paths)), np.zeros(len(paths))
-    best: tuple[bool, float, Any] | None = None
-    for step in range(steps + 1):
-        (value, (holds, loss)), slope = objective(jnp.asarray(logs))
-        slopes = np.asarray(slope, np.float64)
-        _check_measured(float(value), float(loss), slopes, step)
-        if best is None or (not holds, float(value)) < best[:2]:
-            best = (not holds, float(value), logs)
-        velocity = _MOMENTUM * velocity - (1 - _MOMENTUM) * rate * (1 - step / steps) * np.sign(slopes)
-        logs = logs + velocity
-        if progress is not None:
-            progress(step, steps)
-    assert best is not None, "there is at least one step"
-    return {path: float(factor) for path, factor in zip(paths, np.exp(best[2]), strict=True)}
+    compiled = jax.jit(jax.value_and_grad(objective, has_aux=True))
 
+    def measure(logs: NDArray[np.float64]) -> Measured:
+        """The three at these factors."""
+        (value, (holds, loss)), slopes = compiled(jnp.asarray(logs), parameters, batch)
+        if not np.isfinite(loss):
+            hint = "Start from a recipe's weights, or lower the rate."
+            raise ModelError("The loss is not finite", given=float(loss), hint=hint)
+        return Measured(float(value), bool(holds), np.asarray(slopes, np.float64))
 
-def _check_measured(value: float, loss: float, slopes: Any, step: int) -> None:
-    """Refuse what no descent can follow."""
-    again = "Start from a recipe's weights, or lower the rate."
-    if not np.isfinite(loss):
-        raise ModelError("The loss is not finite", given=f"{loss} at step {step}", hint=again)
-    if not (np.isfinite(value) and np.isfinite(slopes).all()):
-        raise ModelError("A derivative of the loss is not finite", given=f"{value} at step {step}", hint=again)
-    if step == 0 and not slopes.any():
-        hint = "Signal or gradient may have vanished: start from a recipe's weights."
-        raise ModelError("The sizes of these weights change nothing", given="all derivatives are zero", hint=hint)
+    return measure
 
 
 # ------------------------------------------------------------------------------------------------------- Flax
@@ -369,14 +319,13 @@ def _function_of(model: Any, example: Any) -> tuple[Callable[[Weights, Any], Any
     from flax import nnx
 
     from fanin.jax.models import Recorder, parts_of
+    from fanin.jax.tracing import arguments
 
     if not isinstance(model, nnx.Module):
         hint = "Give metainit_factors or gradinit_factors a loss of named arrays."
         raise ModelError("Only NNX modules are tuned in place", given=type(model).__name__, hint=hint)
     parts = parts_of(model)
-    mapping, several = isinstance(example, Mapping), isinstance(example, tuple)
-    given = ((), dict(example)) if mapping else (example if several else (example,), {})
-    leaves, structure = jax.tree.flatten(given)
+    leaves, structure = jax.tree.flatten(arguments(example))
     dynamic = {i: jnp.asarray(leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, np.ndarray | jax.Array)}
 
     def outputs(weights: Weights, batch: Any) -> Any:

@@ -11,12 +11,27 @@ from fanin.errors import ModelError, unknown_name
 from fanin.initializers.draws import draw_law, gate_factors, law_of
 from fanin.initializers.laws import Draw
 from fanin.initializers.streams import check_seed
+from fanin.keras.calibration import calibrate
 from fanin.keras.layouts import Reading, readings, restored_on_failure, variables_of
-from fanin.keras.probe import calibrate, probe
+from fanin.keras.losses import loss_function
+from fanin.keras.probe import probe
+from fanin.keras.setup import setup
 from fanin.keras.trace import has_inputs, trace
+from fanin.keras.trial import trial
 from fanin.records import ModelInfo, ParamInfo, Plan, PlanEntry
 
-__all__ = ["calibrate", "describe", "examples", "fill", "probe", "values", "write"]
+__all__ = [
+    "calibrate",
+    "describe",
+    "examples",
+    "fill",
+    "loss_function",
+    "probe",
+    "setup",
+    "trial",
+    "values",
+    "write",
+]
 
 _BATCH = 2
 """Examples in a made-up batch."""

@@ -1,15 +1,29 @@
 """What the weights of Keras's layers mean: the only place where Keras's weight layouts are interpreted."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
+from fanin.initializers.streams import words
 from fanin.records import Axis
 
-__all__ = ["PRE_ACTIVATED", "Reading", "is_norm", "path_of", "readings", "restored_on_failure", "variables_of"]
+__all__ = [
+    "PRE_ACTIVATED",
+    "Reading",
+    "is_generator",
+    "is_norm",
+    "named",
+    "path_of",
+    "readings",
+    "restored_on_failure",
+    "state_of",
+    "variables_of",
+]
 
 
 class Reading(NamedTuple):
@@ -67,8 +81,13 @@ def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
         >>> list(variables_of(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d")])))
         ['d/kernel', 'd/bias']
     """
+    return named(model, model.trainable_variables)
+
+
+def named(model: keras.Model, variables: Iterable[keras.Variable]) -> dict[str, keras.Variable]:
+    """Variables of a model by path; see `variables_of`."""
     found: dict[str, keras.Variable] = {}
-    for variable in model.trainable_variables:
+    for variable in variables:
         path = unique = path_of(model, variable)
         count = 1
         while unique in found:
@@ -76,6 +95,17 @@ def variables_of(model: keras.Model) -> dict[str, keras.Variable]:
             unique = f"{path}:{count}"
         found[unique] = variable
     return found
+
+
+def is_generator(variable: keras.Variable) -> bool:
+    """Whether a variable is the state of a random layer."""
+    return "seed_generator" in variable.path and math.prod(variable.shape) == 2
+
+
+def state_of(model: keras.Model, generator: keras.Variable, seed: int) -> NDArray[Any]:
+    """The state with which a random layer starts under a seed, whatever it was built with."""
+    drawn = words(seed, path_of(model, generator), 0, 2)
+    return drawn.reshape(generator.shape).astype(generator.dtype)
 
 
 @contextmanager

@@ -1,234 +1,212 @@
-"""A Keras model run on real numbers, step by step as it was read: its signals, its gradients, its calibration."""
+"""What one batch does to a Keras model, step by step as it was read: its signals and its gradients."""
 
 import math
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import keras
 import numpy as np
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
-from keras.src.backend.common.variables import AutocastScope
-from numpy.typing import NDArray
 
-from fanin.errors import InvalidValueError, ModelError, unknown_name
-from fanin.keras.assembly import Step
-from fanin.keras.layouts import restored_on_failure, variables_of
-from fanin.keras.trace import Trace, call_arguments, trace
-from fanin.records import Signals
+from fanin.errors import InvalidValueError
+from fanin.keras.gradients import compiled, differentiate
+from fanin.keras.layouts import variables_of
+from fanin.keras.losses import Criterion, criterion
+from fanin.keras.running import array_of, arrays_of, quietly, run, tensors_of
+from fanin.keras.statistics import finished, gathered, root_mean_square
+from fanin.keras.trace import Trace, trace
+from fanin.records import Vitals
+from fanin.vitals import NOTHING
 
-__all__ = ["calibrate", "probe"]
+__all__ = ["probe"]
 
 _SEED = 0
-_MOMENTS: Mapping[str, Callable[[NDArray[np.float64]], float]] = {
-    "second_moment": lambda z: float(np.mean(np.square(z))),
-    "variance": lambda z: float(np.var(z)),
-}
-
-Hook = Callable[[Any, Any], Any]
-"""From a symbolic tensor, variable or array and its real value to the value to go on with."""
 
 
-def probe(model: keras.Model, example: Any) -> Signals:
-    """Size of every step's output on a real example, and of the loss's gradient with respect to it.
-
-    The loss is the sum of the outputs, each element times a standard normal number that is the same in every
-    call. Nothing of the model is changed.
+def probe(model: keras.Model, example: Any, targets: Any = None, loss: Any = None, *, training: bool = False) -> Vitals:
+    """What a batch does to every step of a model, in one forward and one backward pass; nothing of it is changed.
 
     Args:
         model: A built model.
         example: What it is called on, as in `describe`.
+        targets: What the loss takes: an array, or lists and dicts of them.
+        loss: A loss, its name, or a function of targets and outputs; with targets, None is the one that the model
+            was compiled with. Without targets gradients are those of the sum of the outputs, each element times a
+            standard normal number that is the same in every call.
+        training: Whether the model runs as in training: with dropout, and with the batch's own statistics in
+            batch normalisation. By default it runs as in inference.
 
     Returns:
-        One entry for each step of ``describe(model, example).ops``, named by its number and place; nan where
-        there is no number: for whole numbers, and for the gradient of what the loss does not depend on.
+        One entry for each step of ``describe(model, example).ops``, named by its number and place. Units are on the
+        last axis, or on axis 1 behind layers that put the channels first.
 
     Raises:
-        ModelError: If the model does not take the example.
+        ModelError: If the model does not take the example, or the loss not what it is given.
+        UnknownNameError, InvalidValueError: If there is no such loss, or it has no targets.
 
     Example:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d", kernel_initializer="ones")])
-        >>> probe(model, np.full((4, 3), 2.0, np.float32)).signal_rms
-        (2.0, 6.0)
+        >>> found = probe(model, np.full((4, 3), 2.0, "float32"), np.zeros((4, 2)), "mse")
+        >>> found.signal_rms, found.loss, found.param_gradients["d/bias"]
+        ((2.0, 6.0), 36.0, 6.0)
     """
-    read = trace(model, example)
-    with _quietly():
-        values, gradients = _signals(read, _tensors(model, example))
-    layers = tuple(f"{number}:{step.op.place or step.op.kind}" for number, step in enumerate(read.steps))
-    return Signals(layers, tuple(map(_rms, values)), tuple(map(_rms, gradients)))
+    if targets is None and loss is not None:
+        raise InvalidValueError("The loss has no targets", given="None", allowed="an array of targets")
+    value = None if targets is None else criterion(loss, model)
+    read = trace(model, example, training=training)
+    measured = _Measured(read, [*model.trainable_variables], [*model.non_trainable_variables], value)
+    signs = [] if value is not None else _signs(read)
+    goal = None if targets is None else keras.tree.map_structure(keras.ops.convert_to_tensor, targets)
+    with quietly():
+        states = [[variable.value for variable in each] for each in (measured.trainable, measured.others)]
+        found = compiled(measured.run, once=True)(*states, tensors_of(model, example), signs if goal is None else goal)
+    return _vitals(read, list(variables_of(model)), measured, found)
 
 
-def calibrate(
-    model: keras.Model,
-    example: Any,
-    targets: Mapping[str, float],
-    *,
-    of: Literal["second_moment", "variance"] = "second_moment",
-) -> dict[str, float]:
-    """Multiply weights so that what they compute has wanted sizes on an example.
-
-    The output of the first step that uses a weight is measured without its bias, in executed order, each
-    after all earlier weights were changed.
-
-    Args:
-        model: A built model.
-        example: What it is called on, as in `describe`.
-        targets: From the path of a weight to the wanted second moment (or variance), above 0.
-        of: What is measured.
-
-    Returns:
-        The factor of each weight, in executed order.
-
-    Raises:
-        UnknownNameError, InvalidValueError, ModelError: If a path or a target is none, the model does not take
-            the example or does not multiply by a weight, or an output is zero or not finite; the model has its old
-            values then.
-
-    Example:
-        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d", kernel_initializer="ones")])
-        >>> calibrate(model, np.ones((4, 3), np.float32), {"d/kernel": 1.0})
-        {'d/kernel': 0.3333333333333333}
-    """
-    _check_targets(model, targets, of)
-    read = trace(model, example)
-    first = _first_uses(read, targets)
-    factors: dict[str, float] = {}
-
-    def measure(value: Any, real: Any) -> Any:
-        """The weight is multiplied within the scope, so that nothing is written before all is known."""
-        path, variable = first.get(_key(value), ("", None))
-        if variable is None:
-            return real
-        found = _MOMENTS[of](np.asarray(_numpy(real), np.float64))
-        if not (math.isfinite(found) and found > 0):
-            raise ModelError(f"The output of {path} is zero or not finite", given=f"{of.replace('_', ' ')} {found:g}")
-        factors[path] = math.sqrt(targets[path] / found)
-        variable.assign(variable.value * factors[path])
-        return real * factors[path]
-
-    with _quietly():
-        _run(read, _tensors(model, example), measure)
-    changed = [variables_of(model)[path] for path in factors]
-    with restored_on_failure(changed):
-        for variable, factor in zip(changed, factors.values(), strict=True):
-            variable.assign(variable.value * factor)
-    return factors
-
-
-def _check_targets(model: keras.Model, targets: Mapping[str, float], of: str) -> None:
-    known = variables_of(model)
-    for path, target in targets.items():
-        if path not in known:
-            raise unknown_name("parameter in the model", path, known)
-        if not (math.isfinite(target) and target > 0):
-            raise InvalidValueError(f"The target for {path} is not above 0", given=target)
-    if of not in _MOMENTS:
-        raise unknown_name("quantity to calibrate", of, _MOMENTS)
-
-
-def _first_uses(read: Trace, paths: Mapping[str, float]) -> dict[int, tuple[str, Any]]:
-    """From the key of a weight's first output without bias to its path and variable.
-
-    Raises:
-        ModelError: If a path is of no weight.
-    """
-    first: dict[str, Step] = {}
-    for step in read.steps:
-        if step.op.kind == "weight":
-            first.setdefault(step.op.params[0], step)
-    unused = [path for path in paths if path not in first]
-    if unused:
-        raise ModelError(
-            "The model does not multiply a signal by these parameters on this example", given=", ".join(unused),
-            allowed=", ".join(first) or "none of its parameters",
-        )  # fmt: skip
-    return {_key(first[path].plain): (path, first[path].variables[0]) for path in paths}
-
-
-def _key(value: Any) -> int:
-    return id(value)
-
-
-def _tensors(model: keras.Model, example: Any) -> list[Any]:
-    """The arrays of an example as tensors, in the order of `Trace.inputs`."""
-    return [each for each in keras.tree.flatten(call_arguments(model, example)) if hasattr(each, "shape")]
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """The model's own warnings are not this call's, and its state is not this call's to change."""
-    with warnings.catch_warnings(), keras.StatelessScope():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _run(read: Trace, inputs: Sequence[Any], hook: Hook) -> list[Any]:
-    """Run the records on real values; what the model returns."""
-    known: dict[int, Any] = {}
-    for symbol, value in zip(read.inputs, inputs, strict=True):
-        known[id(symbol)] = hook(symbol, value)
-    for step in read.steps:  # arrays and variables used as values
-        if step.op.kind in ("constant", "param") and not isinstance(step.value, keras.KerasTensor):
-            known[id(step.value)] = hook(step.value, keras.ops.convert_to_tensor(step.value))
-
-    def real(value: Any) -> Any:
-        """A value as it is now; a variable in the precision of where it is used."""
-        if id(value) in known:
-            found = known[id(value)]
-            return keras.ops.cast(found, value.dtype) if isinstance(value, keras.Variable) else found
-        return value.value if isinstance(value, keras.Variable) else value
-
-    for record in read.records:
-        with ExitStack() as stack:
-            if record.precision is not None:
-                stack.enter_context(AutocastScope(record.precision))
-            args, kwargs = keras.tree.map_structure(real, (record.args, dict(record.kwargs)))
-            outputs = keras.tree.flatten(record.run(*args, **kwargs))
-        for symbol, value in zip(record.outputs, outputs, strict=False):
-            if symbol is not None:
-                known[id(symbol)] = hook(symbol, value)
-    return [known[id(symbol)] for symbol in read.returned]
-
-
-def _signals(read: Trace, inputs: Sequence[Any]) -> tuple[Sequence[Any], list[Any]]:
-    """Each step's output, and the gradient of the loss with respect to zeros added to it, where it is floating."""
-    numbers = {_key(step.value): number for number, step in enumerate(read.steps)}
-    floating = [number for number, step in enumerate(read.steps) if keras.backend.is_float_dtype(step.value.dtype)]
-    places = {number: place for place, number in enumerate(floating)}
+def _signs(read: Trace) -> list[Any]:
+    """The numbers that floating outputs are multiplied with to make a loss; always the same ones."""
     random = np.random.Generator(np.random.Philox(_SEED))
-    weights = [
-        random.standard_normal(tuple(each.shape)).astype(np.float32)
-        for each in read.returned if keras.backend.is_float_dtype(each.dtype)
-    ]  # fmt: skip
+    floating = (each for each in read.returned if keras.backend.is_float_dtype(each.dtype))
+    drawn = [random.standard_normal(tuple(each.shape)).astype(np.float32) for each in floating]
+    return [keras.ops.convert_to_tensor(each) for each in drawn]
 
-    def loss(nudges: Sequence[Any]) -> tuple[Any, list[Any]]:
-        """The outputs, weighed, with each step's output nudged; and the outputs of all steps."""
-        values: list[Any] = [None] * len(read.steps)
 
-        def nudge(value: Any, real: Any) -> Any:
+@dataclass(frozen=True, eq=False)
+class _Measured:
+    """A model's steps, ready to be run with each one measured.
+
+    Attributes:
+        trainable, others: The variables whose values are handed in.
+        loss: Of outputs and targets; None for a sum of the outputs.
+    """
+
+    read: Trace
+    trainable: Sequence[keras.Variable]
+    others: Sequence[keras.Variable]
+    loss: Criterion | None
+
+    @cached_property
+    def floating(self) -> list[int]:
+        """The steps that have numbers to be measured."""
+        return [
+            number for number, step in enumerate(self.read.steps)
+            if keras.backend.is_float_dtype(step.value.dtype) and math.prod(step.value.shape)
+        ]  # fmt: skip
+
+    @cached_property
+    def alike(self) -> set[int]:
+        """The steps whose first axis is that of the examples."""
+        batch = next((each.shape[0] for each in self.read.inputs if len(each.shape)), 0)
+        driven: set[int] = set()
+        for number, step in enumerate(self.read.steps):
+            if step.op.kind == "input" or driven.intersection(step.op.inputs):
+                driven.add(number)
+        return {at for at in driven if batch > 1 and tuple(self.read.steps[at].value.shape)[:1] == (batch,)}
+
+    def run(self, trainable: Sequence[Any], others: Sequence[Any], inputs: Sequence[Any], goal: Any) -> Any:
+        """One forward and one backward pass.
+
+        Args:
+            trainable, others: The variables' values.
+            inputs: The example's tensors.
+            goal: Targets for the loss, or what outputs are multiplied with.
+
+        Returns:
+            What was gathered of each floating step, the loss, the outputs, and the sizes of gradients with respect
+            to trainable variables and to floating steps.
+        """
+        nudges = [keras.ops.zeros(tuple(self.read.steps[at].value.shape), "float32") for at in self.floating]
+
+        def objective(at: Sequence[Any]) -> tuple[Any, Any]:
+            pairs = zip([*self.trainable, *self.others], [*at[: len(trainable)], *others], strict=True)
+            with keras.StatelessScope(pairs):
+                returned, seen = self._nudged(inputs, at[len(trainable) :])
+            total = self._total(returned, goal)
+            return total, (seen, total, returned)
+
+        rest, gradients = differentiate(objective, [*trainable, *nudges])
+        return *rest, [None if each is None else root_mean_square(each) for each in gradients]
+
+    def _nudged(self, inputs: Sequence[Any], nudges: Sequence[Any]) -> tuple[list[Any], dict[int, Any]]:
+        """The outputs with something added to each step's output, and what is to be known of the steps."""
+        places = {id(self.read.steps[at].value): (at, nudge) for at, nudge in zip(self.floating, nudges, strict=True)}
+        axes, seen = _unit_axes(self.read), dict[int, Any]()
+
+        def nudge(symbol: Any, real: Any) -> Any:
             """A step's output with its nudge; a mask stays with it."""
-            number = numbers.get(_key(value), -1)
-            if number < 0:
+            if id(symbol) not in places:
                 return real
-            moved = real
-            if number in places:
-                moved = real + keras.ops.cast(nudges[places[number]], real.dtype)
-                set_keras_mask(moved, get_keras_mask(real))
-            values[number] = moved
+            at, added = places[id(symbol)]
+            moved = real + keras.ops.cast(added, real.dtype)
+            set_keras_mask(moved, get_keras_mask(real))
+            seen[at] = gathered(keras.ops.stop_gradient(real), axes[at], at in self.alike)
             return moved
 
-        returned = [each for each in _run(read, inputs, nudge) if keras.backend.is_float_dtype(each.dtype)]
-        pairs = zip(returned, weights, strict=True)
-        return sum(keras.ops.sum(each * keras.ops.cast(weight, each.dtype)) for each, weight in pairs), values
+        return run(self.read, inputs, nudge), seen
 
-    nudges = [keras.ops.zeros(tuple(read.steps[number].value.shape), "float32") for number in floating]
-    differentiate = _DIFFERENTIATE[keras.backend.backend()] if weights else _not_at_all
-    values, found = differentiate(loss, nudges)
+    def _total(self, returned: Sequence[Any], goal: Any) -> Any:
+        """The loss of what the model returns."""
+        if self.loss is not None:
+            values = dict(zip(map(id, self.read.returned), returned, strict=True))
+            return self.loss(keras.tree.map_structure(lambda each: values.get(id(each), each), self.read.nested), goal)
+        floating = [each for each in returned if keras.backend.is_float_dtype(each.dtype)]
+        pairs = zip(floating, goal, strict=True)
+        return sum((keras.ops.sum(keras.ops.cast(each, "float32") * sign) for each, sign in pairs), keras.ops.zeros(()))
+
+
+_KEPT = frozenset(("activation", "add", "concat", "dropout", "max", "mean", "move", "mul", "norm", "scale", "softmax"))
+"""Kinds of steps that leave the units on their axis, as long as there are as many axes."""
+
+
+def _unit_axes(read: Trace) -> list[int]:
+    """The axis of each step's units: 1 behind what puts channels first, else the last."""
+    formats = {
+        id(value): record.operation.data_format or keras.config.image_data_format()
+        for record in read.records if hasattr(record.operation, "data_format") for value in record.outputs
+    }  # fmt: skip
+    axes: list[int] = []
+    for step in read.steps:
+        shape = tuple(step.value.shape)
+        own = formats.get(id(step.value if step.plain is None else step.plain))
+        before = [
+            at for at in step.op.inputs
+            if step.op.kind in _KEPT and axes[at] == 1 and tuple(read.steps[at].value.shape)[1:2] == shape[1:2]
+            and len(read.steps[at].value.shape) == len(shape)
+        ]  # fmt: skip
+        first = own == "channels_first" if own is not None else bool(before)
+        axes.append(1 if first else len(shape) - 1)
+    return axes
+
+
+def _vitals(read: Trace, paths: Sequence[str], measured: _Measured, found: Any) -> Vitals:
+    """The record of what was measured."""
+    seen, total, returned, sizes = found
     reached = _reached(read)
-    gradients = dict(zip(floating, found, strict=True))
-    return values, [gradients.get(number) if number in reached else None for number in range(len(read.steps))]
+    places = {at: place for place, at in enumerate(measured.floating, start=len(paths))}
+
+    def size(place: int) -> float:
+        """Of a gradient; there is none where nothing was sent back."""
+        return 0.0 if sizes[place] is None else float(sizes[place])
+
+    used = {path for at in reached for path in read.steps[at].op.params}
+    told = [finished(seen[at]) if at in seen else NOTHING for at in range(len(read.steps))]
+    return Vitals(
+        tuple(f"{number}:{step.op.place or step.op.kind}" for number, step in enumerate(read.steps)),
+        tuple(each.size for each in told),
+        tuple(size(places[at]) if at in places and at in reached else math.nan for at in range(len(read.steps))),
+        tuple(each.mean for each in told),
+        tuple(each.quantiles for each in told),
+        tuple(each.cosine for each in told),
+        tuple(each.rank for each in told),
+        tuple(each.infinite for each in told),
+        tuple(each.lowest for each in told),
+        tuple(each.highest for each in told),
+        {path: size(place) if path in used else math.nan for place, path in enumerate(paths)},
+        math.nan if measured.loss is None else float(array_of(total)),
+        arrays_of(returned),
+    )
 
 
 def _reached(read: Trace) -> set[int]:
@@ -241,50 +219,3 @@ def _reached(read: Trace) -> set[int]:
             found.add(at)
             waiting.extend(read.steps[at].op.inputs)
     return found
-
-
-_Loss = Callable[[Sequence[Any]], tuple[Any, list[Any]]]
-_Found = tuple[Sequence[Any], Sequence[Any]]
-"""The values that a loss gives with it, and its gradients."""
-
-
-def _not_at_all(loss: _Loss, nudges: Sequence[Any]) -> _Found:
-    return loss(nudges)[1], [None] * len(nudges)
-
-
-def _by_jax(loss: _Loss, nudges: Sequence[Any]) -> _Found:
-    import jax
-
-    # One program, which is run once: compiling each operation by itself takes longer, and so does optimizing.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    gradients, values = jax.jit(jax.grad(loss, has_aux=True), compiler_options=options)(list(nudges))
-    return values, gradients
-
-
-def _by_tensorflow(loss: _Loss, nudges: Sequence[Any]) -> _Found:
-    # Keras has loaded it: it is the backend.
-    with sys.modules["tensorflow"].GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(list(nudges))
-        value, values = loss(nudges)
-    return values, tape.gradient(value, list(nudges))
-
-
-def _by_torch(loss: _Loss, nudges: Sequence[Any]) -> _Found:
-    leaves = [nudge.detach().requires_grad_(True) for nudge in nudges]
-    value, values = loss(leaves)
-    value.backward(inputs=leaves)  # of these alone, so that the parameters' own gradients stay
-    return values, [leaf.grad for leaf in leaves]
-
-
-_DIFFERENTIATE = {"jax": _by_jax, "tensorflow": _by_tensorflow, "torch": _by_torch}
-
-
-def _numpy(value: Any) -> NDArray[Any]:
-    return np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(value, "float32")))
-
-
-def _rms(value: Any) -> float:
-    """Root mean square; nan where there is nothing to measure."""
-    if value is None or not keras.backend.is_float_dtype(value.dtype):
-        return math.nan
-    return float(np.sqrt(np.mean(np.square(_numpy(value), dtype=np.float64))))

@@ -13,7 +13,7 @@ from fanin.keras.expansions import EXPANSIONS, REWRITES
 from fanin.keras.layouts import Reading
 from fanin.keras.recorder import Record, Recorder, record
 
-__all__ = ["Trace", "call_arguments", "has_inputs", "trace"]
+__all__ = ["Trace", "call_arguments", "has_inputs", "takes_training", "trace"]
 
 _BATCH = 2
 """Examples in the batch that stands for one where no example is given."""
@@ -27,6 +27,7 @@ class Trace:
         steps: What `ModelInfo.ops` is made of.
         outputs: The steps whose outputs the model returns.
         returned: The symbolic tensors that the model returns.
+        nested: The same in the lists, tuples and dicts in which it returns them.
         records: All that ran, in order.
         inputs: The symbolic tensors that stand for the arrays of the example, in their order.
         readings: What is known of a variable by how it was used, by its ``id``.
@@ -35,6 +36,7 @@ class Trace:
     steps: tuple[Step, ...]
     outputs: tuple[int, ...]
     returned: tuple[Any, ...]
+    nested: Any
     records: tuple[Record, ...]
     inputs: tuple[Any, ...]
     readings: Mapping[int, Reading]
@@ -45,6 +47,12 @@ def has_inputs(model: keras.Model) -> bool:
     """Whether a model knows the shapes of its inputs, all but that of the batch."""
     inputs = getattr(model, "inputs", None)
     return inputs is not None and all(None not in tuple(each.shape)[1:] for each in inputs)
+
+
+def takes_training(model: keras.Model) -> bool:
+    """Whether a model is told that it trains; one that is not runs as in inference, in `fit` as well."""
+    parameters = inspect.signature(model.call).parameters.values()
+    return any(each.name == "training" or each.kind is each.VAR_KEYWORD for each in parameters)
 
 
 def call_arguments(model: keras.Model, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -69,8 +77,13 @@ def call_arguments(model: keras.Model, example: Any) -> tuple[tuple[Any, ...], d
     return tuple(args), dict(kwargs)
 
 
-def trace(model: keras.Model, example: Any = None) -> Trace:
+def trace(model: keras.Model, example: Any = None, *, training: bool = False) -> Trace:
     """Run a built model on symbolic tensors of an example's shapes, or of its own inputs' shapes.
+
+    Args:
+        model: A built model.
+        example: What it is called on.
+        training: Whether the model is told that it trains.
 
     Raises:
         ModelError: If the model does not take the example.
@@ -79,8 +92,9 @@ def trace(model: keras.Model, example: Any = None) -> Trace:
     with record(recorder, model):
         args, kwargs = _own_inputs(model) if example is None else _symbols(*call_arguments(model, example))
         inputs = tuple(each for each in keras.tree.flatten((args, kwargs)) if isinstance(each, keras.KerasTensor))
+        mode = {"training": True} if training and takes_training(model) else {}
         try:
-            returned = model(*args, **kwargs)
+            returned = model(*args, **kwargs | mode)
         except Exception as error:  # what the model itself says about an input that it does not take
             raise ModelError(
                 f"The model cannot be called on the example: {str(error).strip()}",
@@ -88,7 +102,7 @@ def trace(model: keras.Model, example: Any = None) -> Trace:
             ) from error
     flat = tuple(each for each in keras.tree.flatten(returned) if isinstance(each, keras.KerasTensor))
     read = assemble(model, inputs, recorder.records, flat)
-    return Trace(read.steps, read.outputs, flat, tuple(recorder.records), inputs, read.readings, read.notes)
+    return Trace(read.steps, read.outputs, flat, returned, tuple(recorder.records), inputs, read.readings, read.notes)
 
 
 def _symbols(args: Any, kwargs: Any) -> Any:

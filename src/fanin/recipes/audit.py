@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.errors import ModelError, extra_missing
+from fanin.errors import ModelError
 from fanin.initializers import INITIALIZERS, decide
 from fanin.initializers.draws import check_fit, draw_law
 from fanin.initializers.fans import fans_of
@@ -19,11 +19,12 @@ from fanin.recipes.lookalikes import REPEATED, Known, known_laws, look_alikes
 from fanin.recipes.repeats import Beginning, beginning, repeats
 from fanin.recipes.verdicts import Values, expected_stddev, is_certain, misfit, planned, same
 from fanin.records import Init, ModelInfo, ParamInfo, Plan, PlanEntry, to_plain
+from fanin.records.frames import frame
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FALSE_ALARMS", "HEADER", "Audit", "AuditLine", "audit"]
+__all__ = ["FALSE_ALARMS", "HEADER", "Audit", "AuditLine", "audit", "unwritten"]
 
 Array = NDArray[np.floating]
 FALSE_ALARMS = 1e-3
@@ -121,11 +122,7 @@ class Audit:
         Raises:
             MissingExtraError: If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise extra_missing(error, "dev", ("pandas",), "to_pandas()") from None
-        return pd.DataFrame([{**asdict(line), "expected": str(line.expected or "")} for line in self.lines])
+        return frame([{**asdict(line), "expected": str(line.expected or "")} for line in self.lines])
 
     def __str__(self) -> str:
         rows = [HEADER, *(line.row for line in self.lines)]
@@ -216,16 +213,21 @@ def _unusual(param: ParamInfo, array: NDArray[Any], wish: PlanEntry | None) -> A
         reason = "has no numbers"
     elif infinite := array.size - np.count_nonzero(np.isfinite(array)):
         follows, reason = False, f"not finite: {infinite} of {array.size} numbers"
-    elif unwritten := _unwritten(array, param.dtype):
-        follows, reason = False, unwritten
+    elif words := unwritten(array, param.dtype):
+        follows, reason = False, words
     if not reason:
         return None
     stddev = float(array.std(dtype=np.float64)) if array.size and np.isfinite(array).all() else math.nan
     return AuditLine(param.path, None if wish is None else wish.init, follows, (), stddev, None, reason)
 
 
-def _unwritten(array: Array, dtype: str) -> str:
-    """What speaks for memory that was never written to; empty for nothing."""
+def unwritten(array: Array, dtype: str) -> str:
+    """What speaks for memory that was never written to, in words; empty for nothing.
+
+    Example:
+        >>> unwritten(np.array([0.3, 1e-41, 0.1], np.float32), "float32")
+        'memory that was never written to? 1 numbers below 1e-38'
+    """
     sizes = np.abs(array)
     # Every number of a narrow type is a usual one there.
     tiny = 0 if dtype == "float16" else np.count_nonzero((sizes > 0) & (sizes < _SMALLEST))

@@ -5,18 +5,23 @@ crosses a layer except arrays and the user's own model.
 """
 
 from fanin.records.calls import Call, Init, Value
+from fanin.records.checks import SEVERITIES, Course, Finding, Outcome, Setup, Severity, Trial, Vitals
 from fanin.records.models import OPS, Axis, ModelInfo, Op, ParamInfo, Signals
 from fanin.records.plans import Plan, PlanEntry
 from fanin.records.runs import ModelSpec, Program, Run, RunResult, Settings, Task, to_plain
 
 __all__ = [
     "OPS",
+    "SEVERITIES",
     "Axis",
     "Call",
+    "Course",
+    "Finding",
     "Init",
     "ModelInfo",
     "ModelSpec",
     "Op",
+    "Outcome",
     "ParamInfo",
     "Plan",
     "PlanEntry",
@@ -24,8 +29,12 @@ __all__ = [
     "Run",
     "RunResult",
     "Settings",
+    "Setup",
+    "Severity",
     "Signals",
     "Task",
+    "Trial",
     "Value",
+    "Vitals",
     "to_plain",
 ]

@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, Self
 
-from fanin.errors import extra_missing
 from fanin.records.calls import Init
+from fanin.records.frames import frame
 from fanin.records.models import ParamInfo
 
 if TYPE_CHECKING:
@@ -103,11 +103,7 @@ class Plan:
         Raises:
             MissingExtraError: If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise extra_missing(error, "dev", ("pandas",), "to_pandas()") from None
-        return pd.DataFrame([{"path": e.param.path, "init": _what(e), "reason": e.reason, "considers": e.considers,
+        return frame([{"path": e.param.path, "init": _what(e), "reason": e.reason, "considers": e.considers,
                               "otherwise": e.otherwise} for e in self.entries])  # fmt: skip
 
     def _repr_html_(self) -> str:

@@ -1,7 +1,7 @@
 """PyTorch modules read and written: the only place where PyTorch's weight layouts are interpreted."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fanin.errors import ModelError, UnknownNameError, unknown_name
+from fanin.errors import ModelError, unknown_name
 from fanin.initializers.draws import boxes, draw_law, gate_factors, law_of
 from fanin.initializers.fans import axes_of, canonical_order
 from fanin.initializers.fills import fill_box
@@ -18,13 +18,17 @@ from fanin.initializers.laws import Constant, Draw, Independent
 from fanin.initializers.streams import check_seed
 from fanin.records import Init, ModelInfo, ParamInfo, Plan
 from fanin.torch import trace
+from fanin.torch.calibration import calibrate
 from fanin.torch.examples import examples
-from fanin.torch.layouts import magnitudes, parameters, read, read_all
-from fanin.torch.probe import calibrate, probe
+from fanin.torch.layouts import magnitudes, parameters, read, read_all, write
+from fanin.torch.losses import loss_function
+from fanin.torch.probe import probe
+from fanin.torch.setup import setup
+from fanin.torch.trial import trial
 
 __all__ = [
-    "calibrate", "describe", "draw_", "examples", "fill", "is_sharded", "materialise", "probe", "read", "values",
-    "write",
+    "calibrate", "describe", "draw_", "examples", "fill", "is_sharded", "loss_function", "materialise", "probe", "read",
+    "setup", "trial", "values", "write",
 ]  # fmt: skip
 
 _CHUNK = 1 << 22
@@ -123,27 +127,6 @@ def materialise(model: nn.Module, device: str | torch.device = "cpu") -> None:
             for name, buffer in norm._buffers.items():
                 norm._buffers[name] = None if buffer is None else torch.empty_like(buffer, device=device)
             norm.reset_running_stats()
-
-
-def write(model: nn.Module, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-    """Set parameters by path; the others keep their values.
-
-    Raises:
-        UnknownNameError, ModelError: If the model has no such parameter, or one of another shape; nothing is
-            written then.
-    """
-    tensors = {path: tensor for path, _, _, tensor in parameters(model)}
-    shapes = {param.path: param.shape for param in describe(model).params}
-    missing = set(arrays) - set(tensors)
-    if missing:
-        raise UnknownNameError("The model has no such parameter", given=", ".join(sorted(missing)))
-    for path, array in arrays.items():
-        if array.shape not in (shapes[path], tuple(tensors[path].shape)):
-            raise ModelError(f"The array for {path} has another shape", given=array.shape, allowed=str(shapes[path]))
-    with torch.no_grad():
-        for path, array in arrays.items():
-            # Arrays of JAX cannot be written to, and slices may run backwards; PyTorch takes neither.
-            tensors[path].copy_(torch.from_numpy(np.array(array, order="C")).reshape(tensors[path].shape))
 
 
 # ------------------------------------------------------------------------------------------------------- fill

@@ -1,18 +1,21 @@
-"""The parameters of PyTorch modules, read: the only place where PyTorch's weight layouts are interpreted."""
+"""The parameters of PyTorch modules, read and written: only here are PyTorch's weight layouts interpreted."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
-from fanin.errors import ModelError
+from fanin.errors import ModelError, UnknownNameError
 from fanin.records import Axis, ModelInfo, ParamInfo
 
-__all__ = ["Magnitude", "gates_of", "magnitudes", "parameters", "read", "read_all"]
+__all__ = ["Magnitude", "gates_of", "magnitudes", "parameters", "read", "read_all", "write"]
 
 _MATRIX: tuple[Axis, ...] = ("out", "in")
 _NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -242,3 +245,24 @@ def read_all(model: nn.Module) -> ModelInfo:
 
     params = tuple(info(*each) for each in found)
     return ModelInfo("torch", params, notes=tuple(_made_notes(made)))
+
+
+def write(model: nn.Module, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+    """Set parameters by path; the others keep their values.
+
+    Raises:
+        UnknownNameError, ModelError: If the model has no such parameter, or one of another shape; nothing is
+            written then.
+    """
+    tensors = {path: tensor for path, _, _, tensor in parameters(model)}
+    shapes = {param.path: param.shape for param in read_all(model).params}
+    missing = set(arrays) - set(tensors)
+    if missing:
+        raise UnknownNameError("The model has no such parameter", given=", ".join(sorted(missing)))
+    for path, array in arrays.items():
+        if array.shape not in (shapes[path], tuple(tensors[path].shape)):
+            raise ModelError(f"The array for {path} has another shape", given=array.shape, allowed=str(shapes[path]))
+    with torch.no_grad():
+        for path, array in arrays.items():
+            # Arrays of JAX cannot be written to, and slices may run backwards; PyTorch takes neither.
+            tensors[path].copy_(torch.from_numpy(np.array(array, order="C")).reshape(tensors[path].shape))

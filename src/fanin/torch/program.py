@@ -17,7 +17,7 @@ from fanin.torch.adapter import describe, write
 from fanin.torch.backend import Drawn, seeded
 from fanin.torch.models import Layout, build, layouts
 from fanin.torch.optimizers import Optimizers, is_elementwise, optimizers
-from fanin.training import SIGNAL_BATCH, Weights
+from fanin.training import SIGNAL_BATCH, Weights, misfit
 
 __all__ = ["Alone", "Executed", "Network", "Together", "network"]
 
@@ -104,15 +104,7 @@ def _fitting(model: nn.Module, task: Task, spec: ModelSpec) -> tuple[Layout, Ten
             given=f"{spec.text}, and examples of shape {layouts(task.x_train.shape[1:])[0].shape}",
             hint="Examples are float32. The function may take input_shape and outputs, and build the model for them.",
         ) from first
-    kind = "classes" if task.kind == "classification" else "target columns"
-    shown = (
-        f"an output of shape (batch{''.join(f', {size}' for size in first[1:])})" if first else "no tensor as output"
-    )
-    raise ModelError(
-        "The model's output and the data do not fit together",
-        given=f"{spec.text} has {shown}, {task.name} has {task.outputs} {kind}",
-        allowed=f"an output of shape (batch, {task.outputs})",
-    )
+    raise misfit(spec, task, first or None, "no tensor as output")
 
 
 def _loss(outputs: Tensor, task: Task) -> tuple[Loss, bool]:

@@ -1,9 +1,10 @@
 """Running a user's model for our own ends, and leaving it as it was."""
 
 import random
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from torch.utils import _pytree as pytree
 
 from fanin.errors import ModelError
 
-__all__ = ["arguments", "calling", "preserved", "swap", "tensors_of"]
+__all__ = ["arguments", "calling", "hidden", "need_values", "preserved", "swap", "tensors_of", "uncompiled"]
 
 
 def arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -49,14 +50,18 @@ def _containers(module: nn.Module) -> list[tuple[Any, Any]]:
 
 
 @contextmanager
-def preserved(model: nn.Module) -> Iterator[None]:
+def preserved(*models: nn.Module) -> Iterator[None]:
     """Whatever happens inside: attributes, buffers, the modes and random states are the same afterwards.
 
     The values of parameters and their gradients are not looked after.
     """
-    modules = list(model.modules())
+    beside = [thing for model in models for _, thing in hidden(model)]
+    modules = list(dict.fromkeys(
+        module for each in (*models, *beside) if isinstance(each, nn.Module) for module in each.modules()
+    ))  # fmt: skip
     held = [(module, dict(vars(module)), _containers(module)) for module in modules]
-    tensors = {id(each): each for module in modules for each in _held_tensors(module)}
+    lying = [each for each in beside if isinstance(each, Tensor) and each.layout == torch.strided]
+    tensors = {id(each): each for each in (*lying, *(each for module in modules for each in _held_tensors(module)))}
     copies = [(each, each.detach().clone()) for each in tensors.values() if not each.is_meta]
     states = random.getstate(), np.random.get_state()
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
@@ -76,6 +81,48 @@ def preserved(model: nn.Module) -> Iterator[None]:
             for tensor, old in copies:
                 if not torch.equal(tensor, old):  # memory that elements share cannot be written to
                     tensor.copy_(old)
+
+
+_OWN = frozenset(vars(nn.Module()))
+"""What every module has."""
+
+
+def hidden(model: nn.Module) -> Iterator[tuple[str, Tensor | nn.Module]]:
+    """Tensors and modules in plain attributes, lists, tuples and dictionaries of modules, where PyTorch looks for none.
+
+    Each comes once, with its place; modules held in this way are searched as well. What is a module, a parameter or a
+    buffer of the model, too, is left out.
+
+    Example:
+        >>> model = nn.Linear(3, 2)
+        >>> model.others = [nn.Linear(2, 2)]
+        >>> [place for place, _ in hidden(model)]
+        ['others[0]']
+    """
+    waiting = list(model.named_modules())
+    seen = {id(each) for _, each in (*waiting, *model.named_parameters(), *model.named_buffers())}
+    while waiting:
+        path, module = waiting.pop(0)
+        for name, value in vars(module).items():
+            for place, thing in _within(value, f"{path}.{name}" if path else name, set()) if name not in _OWN else ():
+                if id(thing) in seen:
+                    continue
+                seen.add(id(thing))
+                yield place, thing
+                if isinstance(thing, nn.Module):
+                    parts = list(thing.named_modules(prefix=place))
+                    waiting += parts
+                    seen |= {id(each) for _, each in (*parts, *thing.named_parameters(), *thing.named_buffers())}
+
+
+def _within(thing: Any, place: str, above: set[int]) -> Iterator[tuple[str, Tensor | nn.Module]]:
+    """The tensors and modules in a thing, with their places; `above` are the containers that it lies in."""
+    if isinstance(thing, Tensor | nn.Module):
+        yield place, thing
+    if not isinstance(thing, list | tuple | dict) or id(thing) in above:
+        return
+    for key, each in thing.items() if isinstance(thing, dict) else enumerate(thing):
+        yield from _within(each, f"{place}[{key!r}]", above | {id(thing)})
 
 
 def _held_tensors(module: nn.Module) -> list[Tensor]:
@@ -133,6 +180,21 @@ def calling() -> Iterator[None]:
             hint="The example is what the model is called with, batch in front: an array, a tuple of positional "
             "arguments or a mapping of keyword arguments, of the right shapes and types.",
         ) from error
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """While open, code is run as it stands, not compiled."""
+    # The compiler is heavy, and it is there where a model was compiled.
+    return torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+
+
+def need_values(model: nn.Module) -> None:
+    """Refuse a model that has shapes alone."""
+    for path, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise ModelError(
+                "The model has no values to measure", given=f"{path}, on the meta device", hint="Initialise it first."
+            )
 
 
 def tensors_of(output: Any) -> list[Tensor]:

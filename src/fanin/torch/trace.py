@@ -1,6 +1,5 @@
 """A model described by running it once: on shapes alone where that can be, else on the example itself."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -18,7 +17,7 @@ from fanin.torch.layouts import parameters, read_all
 from fanin.torch.readings import Reader
 from fanin.torch.record import Recorder, Value, is_real
 from fanin.torch.roles import informed
-from fanin.torch.running import arguments, calling, preserved, swap, tensors_of
+from fanin.torch.running import arguments, calling, preserved, swap, tensors_of, uncompiled
 from fanin.torch.steps import Steps
 
 __all__ = [
@@ -107,8 +106,7 @@ def recording(recorder: Recorder) -> Iterator[None]:
     """While open, all that torch computes is written down; code is run as it stands, not compiled."""
     with ExitStack() as stack:
         stack.enter_context(calling())
-        if "torch._dynamo" in sys.modules:  # heavy, and there where a model was compiled
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.enter_context(uncompiled())
         stack.enter_context(recorder.placed())
         stack.enter_context(recorder)
         yield

@@ -1,62 +1,51 @@
 """Initial weights tuned on one batch: MetaInit and GradInit.
 
-Both learn one positive factor for each weight, by the same descent: the logarithms of the factors move along
-the signs of their slopes, with momentum and a rate that falls to zero, and the best factors met are kept. The
-tuned weights are therefore never worse, by the method's own measure and on this batch, than those before.
-
-A model in train mode is tuned with its random layers at work, which draw the same numbers at each step.
+`fanin.recipes.tuning` says how they work. A model in train mode is tuned with its random layers at work, which
+draw the same numbers at each step.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fanin.errors import InvalidValueError, ModelError, unknown_name
+from fanin.errors import InvalidValueError, ModelError
+from fanin.recipes.tuning import (
+    EPSILON,
+    FirstStep,
+    Measure,
+    Measured,
+    Progress,
+    check_output,
+    check_settings,
+    check_targets,
+    checked_paths,
+    descended,
+    drawn_targets,
+    first_step,
+    refuse_zero,
+)
 from fanin.torch.backend import seeded
 from fanin.torch.layouts import parameters
 from fanin.torch.running import arguments, calling, preserved
 
 __all__ = ["gradinit", "metainit"]
 
-_EPSILON = 1e-5
-"""MetaInit's guard against gradients near zero; a gradient well below it counts as vanished."""
-_MOMENTUM = 0.9
-_DECREASE = 0.1
-"""By how much GradInit lets one optimizer step lower the loss, to first order, if no `gamma` is given."""
 _SEED = 0
-"""Of random targets and of what random layers draw."""
+"""Of what random layers draw."""
 
 Loss = Callable[[Any, Any], Tensor]
-Progress = Callable[[int, int], None]
 _Objective = Callable[[Tensor], tuple[Tensor, bool]]
 """From the logarithms of the factors to what is to be small, and whether the method's constraint holds."""
-
-
-@dataclass(frozen=True)
-class _Rule:
-    """The first step of an optimizer.
-
-    Attributes:
-        direction: From a gradient to the step at learning rate 1.
-        norm: The order of the gradient's norm; to this power and times the learning rate, it is what the step
-            takes off the loss, to first order.
-    """
-
-    direction: Callable[[Tensor], Tensor]
-    norm: int
-    learning_rate: float
-
-
-_RULES = {
-    "adam": _Rule(torch.sign, norm=1, learning_rate=1e-3),
-    "sgd": _Rule(torch.clone, norm=2, learning_rate=0.1),
-}
+_Evaluate = Callable[[Mapping[str, Tensor]], Tensor]
+"""From parameters by path to the loss."""
+_DIRECTIONS: Mapping[str, Callable[[Tensor], Tensor]] = {"adam": torch.sign, "sgd": torch.clone}
+"""From a gradient to the optimizer's first step at learning rate 1."""
 
 
 def metainit(
@@ -103,24 +92,13 @@ def metainit(
         >>> list(factors)
         ['0.weight', '2.weight']
     """
-    _check_settings(steps=steps, rate=rate)
+    check_settings(steps=steps, rate=rate)
     tuned = _tuned(model, paths)
-    frozen = {path: tensor.detach() for path, _, _, tensor in parameters(model)}
-
     with _differentiable(model):
         evaluate = _evaluator(model, example, targets, loss, may_draw=True)
-
-        def quotient(logs: Tensor) -> tuple[Tensor, bool]:
-            """The gradient quotient; it knows no constraint."""
-            weights = _scaled(tuned, logs)
-            gradients = _gradients(evaluate({**frozen, **weights}), weights)
-            energy = sum((each.square().sum() for each in gradients.values()), start=torch.zeros(())) / 2
-            products = _gradients(energy, weights)  # of the Hessian with the gradient
-            terms = [_deviations(gradients[path], products[path]) for path in tuned]
-            return torch.cat(terms).mean(), True
-
-        logs = _descended(quotient, len(tuned), steps, rate, progress)
-    return _apply(tuned, logs)
+        frozen = {path: tensor.detach() for path, _, _, tensor in parameters(model)}
+        factors = descended(_measure(_quotient(evaluate, tuned, frozen)), list(tuned), steps, rate, progress)
+    return _apply(tuned, factors)
 
 
 def gradinit(
@@ -164,42 +142,20 @@ def gradinit(
         >>> all(factor > 0 for factor in factors.values())
         True
     """
-    if optimizer not in _RULES:
-        raise unknown_name("optimizer whose first step is known", optimizer, _RULES)
-    rule = _RULES[optimizer]
-    learning_rate = rule.learning_rate if learning_rate is None else learning_rate
-    _check_settings(steps=steps, rate=rate, learning_rate=learning_rate)
-    gamma = (_DECREASE / learning_rate) ** (1 / rule.norm) if gamma is None else gamma
-    _check_settings(gamma=gamma)
+    check_settings(steps=steps, rate=rate)
+    step, direction = first_step(optimizer, learning_rate, gamma), _DIRECTIONS[optimizer]
     tuned = _tuned(model, paths)
-    moving = {
-        path: tensor.detach().requires_grad_() for path, _, _, tensor in parameters(model) if tensor.requires_grad
-    }
-
     with _differentiable(model):
         evaluate = _evaluator(model, example, targets, loss, may_draw=False)
-
-        def after_step(logs: Tensor) -> tuple[Tensor, bool]:
-            """The loss after the step, or the gradient's norm where that is too large."""
-            weights = {**moving, **_scaled(tuned, logs)}
-            gradients = _gradients(evaluate(weights), weights)
-            norm = torch.cat([each.flatten() for each in gradients.values()]).norm(rule.norm)
-            if norm > gamma:
-                return norm, False
-            return evaluate({p: w - learning_rate * rule.direction(gradients[p]) for p, w in weights.items()}), True
-
-        logs = _descended(after_step, len(tuned), steps, rate, progress)
-    return _apply(tuned, logs)
+        moving = {
+            path: tensor.detach().requires_grad_() for path, _, _, tensor in parameters(model) if tensor.requires_grad
+        }
+        objective = _after_step(evaluate, tuned, moving, step, direction)
+        factors = descended(_measure(objective), list(tuned), steps, rate, progress)
+    return _apply(tuned, factors)
 
 
 # ----------------------------------------------------------------------------------------------------- checks
-def _check_settings(**settings: float) -> None:
-    for name, value in settings.items():
-        if not 0 < value < float("inf") or (name == "steps" and not isinstance(value, int)):
-            allowed = "a whole number above zero" if name == "steps" else "a number above zero"
-            raise InvalidValueError(f"The setting {name} is out of range", given=value, allowed=allowed)
-
-
 def _tuned(model: nn.Module, paths: Sequence[str]) -> dict[str, Tensor]:
     """The parameters of these paths.
 
@@ -209,18 +165,11 @@ def _tuned(model: nn.Module, paths: Sequence[str]) -> dict[str, Tensor]:
         ModelError: If a parameter has no size that a factor could change, or takes no gradient.
     """
     known = {path: tensor for path, _, _, tensor in parameters(model)}
-    for path in paths:
-        if path not in known:
-            raise unknown_name("parameter of the model", path, known)
-    if not paths:
-        raise InvalidValueError("No weight to tune is given", allowed=", ".join(known) or "a model with parameters")
-    tuned = {path: known[path] for path in paths}
+    tuned = {path: known[path] for path in checked_paths(paths, known)}
     without = ", ".join(path for path, tensor in tuned.items() if not tensor.requires_grad)
     if without:
         raise ModelError("A frozen parameter cannot be tuned", given=without, hint="Leave it out of paths.")
-    zero = ", ".join(path for path, tensor in tuned.items() if not tensor.detach().any())
-    if zero:
-        raise ModelError("A parameter that is all zero has no size to tune", given=zero, hint="Leave it out of paths.")
+    refuse_zero(path for path, tensor in tuned.items() if not tensor.detach().any())
     return tuned
 
 
@@ -248,7 +197,9 @@ def _evaluator(
         if loss is not None or not may_draw:
             raise InvalidValueError("The loss needs targets", given="None", allowed="an array of targets")
         with torch.no_grad():
-            targets = _drawn_targets(outputs({}))
+            given = outputs({})
+            _check_single(given)
+            targets = drawn_targets(given.shape, axis=1)
     (goal,), _ = arguments(model, (targets if loss is not None else torch.as_tensor(targets),))
     criterion = loss or _criterion(goal)
 
@@ -277,15 +228,7 @@ def _criterion(targets: Tensor) -> Loss:
     def criterion(outputs: Any, targets: Tensor) -> Tensor:
         """The mean squared error or the cross-entropy, once outputs and targets are known to fit."""
         _check_single(outputs)
-        shape = tuple(outputs.shape)
-        wanted = shape if floating else (shape[:1] + shape[2:])
-        if tuple(targets.shape) != wanted:
-            raise ModelError(
-                "The targets do not fit the outputs",
-                given=tuple(targets.shape),
-                allowed=f"{wanted} for outputs of shape {shape}",
-                hint="Give a loss of your own.",
-            )
+        check_targets(targets.shape, outputs.shape, None if floating else 1)
         if floating:
             return nn.functional.mse_loss(outputs, targets)
         return nn.functional.cross_entropy(outputs, targets.long())
@@ -294,23 +237,7 @@ def _criterion(targets: Tensor) -> Loss:
 
 
 def _check_single(outputs: Any) -> None:
-    if not isinstance(outputs, Tensor) or outputs.dim() < 2:
-        raise ModelError(
-            "No loss for these outputs is known",
-            given=f"shape {tuple(outputs.shape)}" if isinstance(outputs, Tensor) else type(outputs).__name__,
-            allowed="(batch, units, ...)",
-            hint="Give targets and a loss of your own.",
-        )
-
-
-def _drawn_targets(outputs: Any) -> Any:
-    """Random classes, or for a single output unit random numbers."""
-    _check_single(outputs)
-    rng = np.random.default_rng(_SEED)
-    batch, classes, *places = outputs.shape
-    if classes == 1:
-        return rng.normal(size=tuple(outputs.shape))
-    return rng.integers(classes, size=(batch, *places))
+    check_output(outputs, "(batch, units, ...)")
 
 
 # --------------------------------------------------------------------------------------------------- calculus
@@ -332,57 +259,69 @@ def _gradients(value: Tensor, weights: Mapping[str, Tensor]) -> dict[str, Tensor
 
 def _deviations(gradient: Tensor, product: Tensor) -> Tensor:
     """How far the gradient after a step along itself is from the gradient, number by number."""
-    guard = torch.where(gradient >= 0, _EPSILON, -_EPSILON)
+    guard = torch.where(gradient >= 0, EPSILON, -EPSILON)
     return ((gradient - product) / (gradient + guard) - 1).abs().flatten()
 
 
-def _descended(objective: _Objective, count: int, steps: int, rate: float, progress: Progress | None) -> list[float]:
-    """The logarithms of the best factors that the descent meets.
+def _quotient(evaluate: _Evaluate, tuned: Mapping[str, Tensor], frozen: Mapping[str, Tensor]) -> _Objective:
+    """MetaInit: the gradient quotient."""
 
-    Raises:
-        ModelError: If a value or slope is not finite, or all slopes are zero at the start.
-    """
-    logs, velocity = torch.zeros(count, dtype=torch.float64), torch.zeros(count, dtype=torch.float64)
-    best: tuple[bool, float, list[float]] | None = None
-    for step in range(steps + 1):
-        leaf = logs.clone().requires_grad_()
-        value, holds, slopes = _measured(objective, leaf, step)
-        if step == 0 and not slopes.any():
-            hint = "Signal or gradient may have vanished: start from a recipe's weights."
-            raise ModelError("The sizes of these weights change nothing", given="all derivatives are zero", hint=hint)
-        if best is None or (not holds, value) < best[:2]:
-            best = (not holds, value, logs.tolist())
-        velocity = _MOMENTUM * velocity - (1 - _MOMENTUM) * rate * (1 - step / steps) * slopes.sign()
-        logs = logs + velocity
-        if progress is not None:
-            progress(step, steps)
-    assert best is not None, "there is at least one step"
-    return best[2]
+    def quotient(logs: Tensor) -> tuple[Tensor, bool]:
+        """The quotient; it knows no constraint."""
+        weights = _scaled(tuned, logs)
+        gradients = _gradients(evaluate({**frozen, **weights}), weights)
+        energy = sum((each.square().sum() for each in gradients.values()), start=torch.zeros(())) / 2
+        products = _gradients(energy, weights)  # of the Hessian with the gradient
+        terms = [_deviations(gradients[path], products[path]) for path in tuned]
+        return torch.cat(terms).mean(), True
+
+    return quotient
 
 
-def _measured(objective: _Objective, leaf: Tensor, step: int) -> tuple[float, bool, Tensor]:
+def _after_step(
+    evaluate: _Evaluate,
+    tuned: Mapping[str, Tensor],
+    moving: Mapping[str, Tensor],
+    step: FirstStep,
+    direction: Callable[[Tensor], Tensor],
+) -> _Objective:
+    """GradInit: the loss after the step, or the gradient's norm where that is too large."""
+
+    def after_step(logs: Tensor) -> tuple[Tensor, bool]:
+        """One of the two, and whether it is the loss."""
+        weights = {**moving, **_scaled(tuned, logs)}
+        gradients = _gradients(evaluate(weights), weights)
+        norm = torch.cat([each.flatten() for each in gradients.values()]).norm(step.norm)
+        if norm > step.gamma:
+            return norm, False
+        return evaluate({p: w - step.learning_rate * direction(gradients[p]) for p, w in weights.items()}), True
+
+    return after_step
+
+
+def _measure(objective: _Objective) -> Measure:
     """Value, constraint and slopes of an objective.
 
     Raises:
-        ModelError: If they are not finite, or the model cannot be derived often enough.
+        ModelError: If the model cannot be derived often enough.
     """
-    try:
-        value, holds = objective(leaf)
-        slopes = _gradients(value, {"": leaf})[""].detach()
-    except RuntimeError as error:  # for example: derivative for aten::hardsigmoid_backward is not implemented
-        raise ModelError("PyTorch cannot derive the loss often enough", given=str(error).splitlines()[0]) from error
-    if not (value.isfinite() and slopes.isfinite().all()):
-        raise ModelError(
-            "A derivative of the loss is not finite",
-            given=f"{value.item()} at step {step}",
-            hint="Start from a recipe's weights, or lower the rate.",
-        )
-    return value.item(), holds, slopes
+
+    def measure(logs: NDArray[np.float64]) -> Measured:
+        """The three at these factors."""
+        leaf = torch.tensor(logs, requires_grad=True)
+        try:
+            value, holds = objective(leaf)
+            slopes = _gradients(value, {"": leaf})[""].detach()
+        except RuntimeError as error:  # for example: derivative for aten::hardsigmoid_backward is not implemented
+            given = str(error).splitlines()[0]
+            raise ModelError("PyTorch cannot derive the loss often enough", given=given) from error
+        return Measured(value.item(), holds, slopes.numpy())
+
+    return measure
 
 
-def _apply(tuned: Mapping[str, Tensor], logs: Sequence[float]) -> dict[str, float]:
+def _apply(tuned: Mapping[str, Tensor], factors: dict[str, float]) -> dict[str, float]:
     """Multiply the weights by their factors; all of them, or none if it is interrupted."""
-    factors = {path: float(np.exp(log)) for path, log in zip(tuned, logs, strict=True)}
     before = {path: tensor.detach().clone() for path, tensor in tuned.items()}
     with torch.no_grad():
         try:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
-from fanin.keras.trainer import Trainer
+from fanin.jax.trainer import Trainer
 from fanin.records import Program, Run
 from fanin.training import Measured, pick, sample_run, together_limit
 
@@ -40,7 +41,8 @@ def choose(trainer: Trainer, runs: Sequence[Run], note: Callable[[str], None] = 
         note: Told what is being measured.
     """
     sample = sample_run(trainer.weights, runs)
-    numbers = sum(int(np.prod(v.shape)) for v in trainer.net.model.variables + trainer.net.optimizer.variables)
+    state = trainer.net.begin(trainer.weights(sample), sample.seed, sample.learning_rate)
+    numbers = sum(leaf.size for leaf in jax.tree.leaves((state.trainable, state.other, state.slots)))
     # Not limited by how many runs there are: the choice should not change when an initializer is added.
     limit = min(_LARGEST_CHUNK, together_limit(numbers, len(trainer.devices)))
 
@@ -64,6 +66,7 @@ def choose(trainer: Trainer, runs: Sequence[Run], note: Callable[[str], None] = 
 
 
 def _measure(trainer: Trainer, run: Run, loop: Literal["scan", "step"], chunk: int) -> Measured:
+    """A candidate tried."""
     program = Program(loop, chunk, 0.0)
     copies = [run] * chunk
     span = min(_CHECKED_STEPS, trainer.longest)

@@ -17,13 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.keras.backend import KERAS, compiler_options, devices
-from fanin.keras.program import Network, State, evaluate_function, initial_state, step_function
-from fanin.keras.taps import signal_function, tapped_layers
+from fanin.jax.backend import compiler_options, devices
+from fanin.jax.runs import Network, State, evaluate_function, signal_function, step_function
 from fanin.records import Program, Run, RunResult, Settings, Signals, Task
 from fanin.training import EVALUATION_BATCH, SIGNAL_BATCH, Weights, batch_order, evaluation_steps, outcome, spread
 
-__all__ = ["Trainer", "batch_order", "evaluation_steps"]
+__all__ = ["Trainer"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ def _looped(step: Callable[..., Any]) -> Callable[..., Any]:
     """The step repeated inside the compiled program; `count` may change without compiling anew."""
 
     def advance(x: Any, y: Any, state: State, batches: Any, count: Any) -> tuple[State, Any]:
+        """The state after the steps, and their losses."""
+
         def body(i: Any, carry: tuple[State, Any]) -> tuple[State, Any]:
             after, loss = step(x, y, carry[0], batches[i])
             return after, carry[1].at[i].set(loss)
@@ -75,6 +76,7 @@ class Trainer:
         dtype = np.int32 if task.kind == "classification" else np.float32
 
         def cut(x: Any, y: Any) -> list[tuple[Any, Any]]:
+            """Batches of one size, the last filled up with its last example."""
             size = min(EVALUATION_BATCH, len(x))
             batches = []
             for low in range(0, len(x), size):
@@ -103,23 +105,20 @@ class Trainer:
                 self._functions[loop, chunk] = self._compile(loop, chunk)
             return self._functions[loop, chunk]
 
-    @staticmethod
-    def _traced(function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, whose Python code (run by JAX while it traces) no two threads enter at once.
-
-        Keras layers keep state while they are called, and measuring signals replaces their activations.
-        """
+    def _traced(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, whose Python code (run by JAX while it traces) no two threads enter at once."""
 
         def alone(*args: Any) -> Any:
-            with KERAS:
+            with self.net.lock:
                 return function(*args)
 
         return alone
 
     def _compile(self, loop: str, chunk: int) -> _Functions:
+        """The functions, which JAX compiles when they are first called."""
         step = step_function(self.net)
         advance = _looped(step) if loop == "scan" else step
-        evaluate, measure = evaluate_function(self.net), signal_function(self.net.model, self.net.loss)
+        evaluate, measure = evaluate_function(self.net), signal_function(self.net)
 
         def one(state: State, i: Any) -> State:
             return state if chunk == 1 else jax.tree.map(lambda leaf: leaf[i], state)
@@ -130,8 +129,7 @@ class Trainer:
             return evaluate(one(state, i), x, y)
 
         def signals_one(state: State, i: Any, x: Any, y: Any) -> tuple[Any, Any]:
-            alone = one(state, i)
-            return measure(alone.trainable, alone.other, x, y)
+            return measure(one(state, i), x, y)
 
         if chunk > 1:
             several = (None, None, 0, 0, None) if loop == "scan" else (None, None, 0, 0)
@@ -144,7 +142,7 @@ class Trainer:
 
     def start(self, runs: Sequence[Run], device: Any) -> State:
         """The joint state of a chunk of runs before the first step."""
-        states = [initial_state(self.net, self.weights(run), run.seed, run.learning_rate) for run in runs]
+        states = [self.net.begin(self.weights(run), run.seed, run.learning_rate) for run in runs]
         joint = states[0] if len(runs) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *states)
         # Without aliasing: training overwrites the state, and must not overwrite the arrays it came from.
         return jax.device_put(joint, device, may_alias=False)  # type: ignore[no-any-return]
@@ -210,13 +208,12 @@ class Trainer:
         test = self.evaluate(program, state, device, "test")
         diverged_at = np.asarray(state.diverged_at).reshape(-1)
         seconds = (time.perf_counter() - begun) / len(runs)
-        names = tuple(layer.path for layer in tapped_layers(self.net.model))
         losses, (val_losses, metrics) = np.array(train), np.array(val).transpose(1, 0, 2)
         return [
             outcome(
                 self.marks, int(diverged_at[i]), (losses[:, i], val_losses[:, i], metrics[:, i]),
                 (float(test[0][i]), float(test[1][i])),
-                Signals(names, *(tuple(np.asarray(rms, np.float64).tolist()) for rms in signals[i])), seconds,
+                Signals(self.net.layers, *(tuple(np.asarray(rms, np.float64).tolist()) for rms in signals[i])), seconds,
             )
             for i in range(len(runs))
         ]  # fmt: skip
@@ -227,7 +224,7 @@ class Trainer:
         """Train runs on all devices and yield each as its chunk finishes.
 
         Args:
-            program: How to execute, from `fanin.keras.measure.choose`.
+            program: How to execute, from `fanin.jax.measure.choose`.
             runs: Runs of this network on this task.
             progress: Told how many run-steps were done, from any thread.
 
