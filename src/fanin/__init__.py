@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fanin.errors import FaninError
 
 if TYPE_CHECKING:
-    from fanin.api import audit, compare, describe, init, plan, sample
+    from fanin.api import audit, check, compare, describe, init, plan, sample
     from fanin.experiments.tasks import make_task
     from fanin.initializers.specs import canonical
     from fanin.records import Init, Plan
@@ -23,6 +23,7 @@ __all__ = [
     "__version__",
     "audit",
     "canonical",
+    "check",
     "compare",
     "describe",
     "init",
@@ -31,13 +32,14 @@ __all__ = [
     "sample",
 ]
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"
 
 _HOME = {
     "Init": "fanin.records",
     "Plan": "fanin.records",
     "audit": "fanin.api",
     "canonical": "fanin.initializers.specs",
+    "check": "fanin.api",
     "compare": "fanin.api",
     "describe": "fanin.api",
     "init": "fanin.api",

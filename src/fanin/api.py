@@ -12,6 +12,7 @@ from fanin.initializers.draws import sample
 from fanin.records import Init, ModelInfo, ModelSpec, Plan, PlanEntry, Task
 
 if TYPE_CHECKING:
+    from fanin.doctor import Checkup
     from fanin.experiments.executor import Estimate, Progress
     from fanin.experiments.results import Results
     from fanin.experiments.spec import Experiment
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from fanin.theory.card import Card
     from fanin.theory.diagram import PhaseDiagram
 
-__all__ = ["audit", "compare", "describe", "estimate", "init", "plan", "run_experiment", "sample", "theory"]
+__all__ = ["audit", "check", "compare", "describe", "estimate", "init", "plan", "run_experiment", "sample", "theory"]
 
 Patterns = str | Iterable[str]
 
@@ -128,18 +129,14 @@ def describe(model: Any, example: Any = None) -> ModelInfo:
         ModelError: If it is no model, is not built, or cannot be run on the example.
     """
     from fanin.frameworks import adapter_of
+    from fanin.patients import made_up
 
     adapter = adapter_of(model)
     found: ModelInfo = adapter.describe(model, example)
     if example is not None or found.ops:
         return found
-    for made_up, words in adapter.examples(model):
-        try:
-            seen: ModelInfo = adapter.describe(model, made_up)
-        except ModelError:
-            continue
-        return replace(seen, notes=(*seen.notes, f"Read on a made-up input, {words}; example= takes yours."))
-    return found
+    seen, _, words = made_up(adapter, model)
+    return found if seen is None else replace(seen, notes=(*seen.notes, f"{words}; example= takes yours."))
 
 
 def plan(
@@ -316,6 +313,53 @@ def audit(model: Any, plan: Plan | None = None) -> "Audit":
 
     adapter = adapter_of(model)
     return audited(adapter.describe(model), lambda path: adapter.values(model, path), plan)
+
+
+def check(
+    model: Any,
+    x: Any = None,
+    y: Any = None,
+    *,
+    loss: Any = None,
+    optimizer: Any = None,
+    steps: int = 50,
+    seconds: float = 10.0,
+    seed: int = 0,
+) -> "Checkup":
+    """Say what is wrong with the start of a model that does not train, where, why, and what cures it.
+
+    One forward and one backward pass over a batch, then a few steps of training of a copy; cures are tried on copies
+    as well. The model itself is not changed.
+
+    Args:
+        model: As in `describe`.
+        x: A batch of inputs, as `describe` takes an example; 64 examples or more tell most. Where none is given one
+            is made up, and the notes say so.
+        y: Its targets; without them neither the loss nor any training is looked at.
+        loss: As the framework has it: a function, an object or a name. Where nothing is said a compiled Keras
+            model's own, else a cross-entropy for whole numbers and the mean squared error for others.
+        optimizer: The optimizer, or a text such as ``adam`` or ``sgd(lr=0.1)``. Its learning rate is looked at; where
+            nothing is said, Adam with its usual rate trains the copies.
+        steps: Of training; 0 trains nothing and tries no cure.
+        seconds: After which a training ends early.
+        seed: Of the weights that cures draw.
+
+    Returns:
+        The findings: print them, or use `to_dict`, `to_pandas`.
+
+    Raises:
+        FaninError: If something given cannot be; the model is as it was.
+    """
+    from fanin.doctor import Checkup, examined
+    from fanin.patients import admitted
+
+    patient, notes, refusal = admitted(
+        model, x, y, loss=loss, optimizer=optimizer, steps=steps, seconds=seconds, seed=seed
+    )  # fmt: skip
+    findings, trial = examined(patient)
+    if refusal is not None and all(each.severity != "error" for each in findings):
+        raise refusal
+    return Checkup(findings, patient.info, patient.vitals, patient.setup, trial, notes)
 
 
 def theory(activation: str, *, with_diagram: bool = False) -> "tuple[Card, PhaseDiagram | None]":

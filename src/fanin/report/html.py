@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -13,7 +13,7 @@ from fanin.experiments.results import Results, system
 from fanin.records import to_plain
 from fanin.report.panels import COLOURS, panels
 
-__all__ = ["html"]
+__all__ = ["asset", "facts_of", "html", "listed", "tabled"]
 
 
 def html(results: Results, command: str = "") -> str:
@@ -34,34 +34,36 @@ def html(results: Results, command: str = "") -> str:
     figures = "\n".join(
         f'<section class="plot"><h2>{escape(panel.question)}</h2>'
         f'<figure data-panel="{panel.name}" role="img" aria-label="{escape(panel.question)}"></figure>'
-        f"<p class=caption>{escape(panel.caption)}</p>{_list(panel.data.get('zeros', []))}</section>"
+        f"<p class=caption>{escape(panel.caption)}</p>{listed(panel.data.get('zeros', []))}</section>"
         for panel in drawn
     )
     experiment = results.experiment
     title = f"{len(experiment.arms)} initializers on {experiment.task.name}"
-    return Template(_asset("report.html")).substitute(
+    return Template(asset("report.html")).substitute(
         title=escape(title),
-        style=_asset("report.css"),
+        style=asset("report.css"),
         lead=escape(_lead(results)),
-        sentences=_list(arm.sentence for arm in results.analysis.arms if arm.comparison is not None),
-        notes=_list([*results.analysis.notes, *results.notes]),
+        sentences=listed(arm.sentence for arm in results.analysis.arms if arm.comparison is not None),
+        notes=listed([*results.analysis.notes, *results.notes]),
         summary=_summary(results),
         figures=figures,
         rates=_rates(results),
         runs=_runs(results),
         settings=_settings(results, command),
         payload=json.dumps(to_plain(payload), allow_nan=False).replace("<", "\\u003c"),
-        d3=_asset("d3-7.9.0.min.js"),
-        plot=_asset("plot-0.6.17.min.js"),
-        script=_asset("report.js"),
+        d3=asset("d3-7.9.0.min.js"),
+        plot=asset("plot-0.6.17.min.js"),
+        script=asset("report.js"),
     )
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """A file that pages embed."""
     return (files("fanin.report") / "assets" / name).read_text(encoding="utf-8")
 
 
-def _list(lines: Iterable[str]) -> str:
+def listed(lines: Iterable[str]) -> str:
+    """Sentences as a list; nothing for none."""
     items = "".join(f"<li>{escape(line)}</li>" for line in lines)
     return f"<ul>{items}</ul>" if items else ""
 
@@ -85,7 +87,9 @@ def _lead(results: Results) -> str:
     return ("; ".join(parts) or f"{base} alone was run") + "."
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: set[int]) -> str:
+def tabled(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: set[int]) -> str:
+    """A table; `numbers` are the columns that are set to the right."""
+
     def cells(row: Sequence[str], tag: str) -> str:
         scope = ' scope="col"' if tag == "th" else ""
         return "".join(
@@ -117,7 +121,7 @@ def _summary(results: Results) -> str:
         "initializer", "verdict", "learning rate", f"median test {results.analysis.metric}{unit}", "mean difference",
         "95 % interval", "p (adjusted)", "trained / stuck / diverged", "median steps to target",
     )  # fmt: skip
-    return _table(head, rows, {2, 3, 4, 5, 6, 7, 8})
+    return tabled(head, rows, {2, 3, 4, 5, 6, 7, 8})
 
 
 def _rates(results: Results) -> str:
@@ -131,7 +135,7 @@ def _rates(results: Results) -> str:
         for each in arm.by_rate
     ]  # fmt: skip
     metric = f"median validation {results.analysis.metric}"
-    return _table(("initializer", "learning rate", metric, "quartiles", "seeds", "diverged"), rows, {1, 2, 3, 4, 5})
+    return tabled(("initializer", "learning rate", metric, "quartiles", "seeds", "diverged"), rows, {1, 2, 3, 4, 5})
 
 
 def _number(value: Any) -> str:
@@ -147,7 +151,7 @@ def _runs(results: Results) -> str:
     )  # fmt: skip
     rows = [tuple(_number(row[name]) for name in shown) for row in to_plain(results.rows())]
     head = tuple(name.replace("_", " ") for name in shown)
-    return _table(head, rows, {1, 2, 5, 6, 7, 8, 9, 10, 11})
+    return tabled(head, rows, {1, 2, 5, 6, 7, 8, 9, 10, 11})
 
 
 def _settings(results: Results, command: str) -> str:
@@ -166,6 +170,11 @@ def _settings(results: Results, command: str) -> str:
            for i, env in enumerate(results.environments, 1)},
         "reported with": _facts(system()),
     }  # fmt: skip
+    return facts_of(facts)
+
+
+def facts_of(facts: Mapping[str, str]) -> str:
+    """What is known, a term and its value each; empty values are left out."""
     rows = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items() if value)
     return f"<dl>{rows}</dl>"
 

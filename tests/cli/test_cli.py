@@ -17,25 +17,6 @@ from fanin.records import Plan
 pytestmark = pytest.mark.usefixtures("short_measurements")
 
 
-@pytest.fixture
-def fanin(monkeypatch, capsys, tmp_path):
-    """The command line in this process and in an empty folder: exit code, standard output, standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setenv("TERM", "dumb")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fanin", *arguments])
-        try:
-            code = cli.main() or 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return run
-
-
 def made(folder):
     """Every file in a folder, but not what SQLite keeps beside an open database."""
     return sorted(

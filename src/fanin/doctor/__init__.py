@@ -1,0 +1,8 @@
+"""Says why a network does not train: facts about its start, causes before symptoms, and cures that were tried."""
+
+from fanin.doctor.checkup import Checkup, lines
+from fanin.doctor.examine import examined
+from fanin.doctor.facts import Patient
+from fanin.doctor.table import CHECKS, Check
+
+__all__ = ["CHECKS", "Check", "Checkup", "Patient", "examined", "lines"]

@@ -1,0 +1,98 @@
+"""Checks of the batch: inputs and targets that no start can make up for."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fanin.doctor.cures import Cure, features
+from fanin.doctor.facts import Facts
+from fanin.doctor.suspicions import Suspicion
+
+__all__ = ["constant_inputs", "constant_targets", "non_finite_inputs", "unscaled_inputs", "unscaled_targets"]
+
+_LARGE = 5.0
+"""Root mean square of inputs above which it is tried whether standardising helps."""
+_SMALL = 0.05
+_UNEVEN = 30.0
+"""The same for the ratio of the features' standard deviations."""
+_MOST = (0.1, 0.9)
+"""The quantiles of the features between which they are compared: a pixel that is nearly always 0 is no other unit."""
+_OFFSET = 3.0
+"""The same for the mean of all inputs over their standard deviation."""
+
+
+def non_finite_inputs(facts: Facts) -> Iterator[Suspicion]:
+    """Infinities or NaN in the inputs or the targets."""
+    arrays = {f"input {at}": each for at, each in enumerate(facts.inputs)}
+    if facts.targets is not None and np.issubdtype(facts.targets.dtype, np.floating):
+        arrays["the targets"] = facts.targets
+    for name, array in arrays.items():
+        count = np.count_nonzero(~np.isfinite(array))
+        if count:
+            rows = np.count_nonzero(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+            yield Suspicion(
+                name, f"{count} numbers in {rows} of {len(array)} examples are not finite", "finite numbers",
+                "Drop these examples or fill the gaps before training.",
+            )  # fmt: skip
+
+
+def constant_inputs(facts: Facts) -> Iterator[Suspicion]:
+    """A batch of which all examples are the same."""
+    for at, array in enumerate(facts.inputs):
+        if len(facts.inputs) == 1 and len(array) > 1 and np.isfinite(array).all() and not np.ptp(array, axis=0).any():
+            yield Suspicion(
+                f"input {at}", f"all {len(array)} examples are the same", "examples that differ",
+                "Look at what loads and scales the data.",
+            )  # fmt: skip
+
+
+def constant_targets(facts: Facts) -> Iterator[Suspicion]:
+    """A batch of which all targets are the same."""
+    y = facts.targets
+    if y is not None and len(y) > 7 and np.isfinite(y).all() and not np.ptp(y, axis=0).any():
+        yield Suspicion(
+            "the targets", f"all {len(y)} are the same", "targets that differ", "Shuffle the data before batching.",
+            severity="warning", unproven="warning",
+        )  # fmt: skip
+
+
+def unscaled_inputs(facts: Facts) -> Iterator[Suspicion]:
+    """Inputs far from mean 0 and variance 1, by what standardising them changes."""
+    for at, array in enumerate(facts.inputs):
+        if not np.isfinite(array).all() or not array.size:
+            continue
+        wide = array.astype(np.float64)
+        rms, spread = float(np.sqrt(np.mean(wide**2))), float(wide.std())
+        each = wide.std(axis=tuple(axis for axis in range(array.ndim) if axis != features(array)))
+        low, high = np.quantile(each[each > 0], _MOST) if array.ndim == 2 and each.any() else (1.0, 1.0)
+        uneven = float(high / low)
+        far = rms > _LARGE or rms < _SMALL or abs(wide.mean()) > _OFFSET * spread
+        if far or uneven > _UNEVEN:
+            yield Suspicion(
+                f"input {at}", f"from {wide.min():.4g} to {wide.max():.4g}, mean {wide.mean():.3g}, standard deviation "
+                f"{spread:.3g}" + (f", of most features {low:.3g} to {high:.3g}" if uneven > _UNEVEN
+                                   else ""),
+                "mean about 0 and standard deviation about 1", "Standardise the inputs, feature by feature.",
+                Cure(inputs=True, targets=_are_far(facts)), "warning" if far else "info", "info" if far else None,
+                "error" if far else "warning",
+            )  # fmt: skip
+
+
+def unscaled_targets(facts: Facts) -> Iterator[Suspicion]:
+    """Quantities far from mean 0 and variance 1, by what standardising them changes."""
+    y = facts.targets
+    if y is not None and _are_far(facts):
+        yield Suspicion(
+            "the targets", f"mean {y.mean():.4g}, standard deviation {y.std():.4g}",
+            "mean about 0 and standard deviation about 1", "Standardise the targets, and undo it on predictions.",
+            Cure(targets=True), "warning", "info",
+        )  # fmt: skip
+
+
+def _are_far(facts: Facts) -> bool:
+    """Whether targets are quantities far from mean 0 and variance 1."""
+    y = facts.targets
+    if y is None or facts.loss is None or facts.loss.kind.takes != "values" or not np.isfinite(y).all():
+        return False
+    spread = float(y.std())
+    return spread > 0 and (spread > _LARGE or spread < _SMALL or abs(float(y.mean())) > _OFFSET * spread)

@@ -1,0 +1,221 @@
+"""All that the checks may ask about a model, computed when first asked."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fanin.doctor.losses import Loss, identified
+from fanin.doctor.scores import Score, score
+from fanin.recipes.graph import PASSING, Graph, trunk
+from fanin.records import ModelInfo, Op, Outcome, ParamInfo, Setup, Trial, Vitals
+
+__all__ = ["Facts", "Patient", "Train", "arrays_of"]
+
+Array = NDArray[Any]
+
+
+class Train(Protocol):
+    """Trains a copy of the model for some steps; all arguments are what differs from the model as it is."""
+
+    def __call__(
+        self, *, example: Any = None, targets: Any = None, values: Mapping[str, Array] | None = None,
+        cut: int | None = None, learning_rate: float | None = None,
+    ) -> Trial:  # fmt: skip
+        """What the training did."""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """A model with its batch, as far as a framework is needed to get at it.
+
+    Attributes:
+        example: What the model is called with; arrays, however nested.
+        targets: Of the batch; None where none were given.
+        values: From a parameter's path to its values.
+        loss: From outputs and targets to the loss; None where none was given.
+        train: None where nothing is to be trained.
+        seed: Of the weights that cures draw.
+    """
+
+    info: ModelInfo
+    vitals: Vitals
+    setup: Setup
+    example: Any
+    targets: Array | None
+    values: Callable[[str], Array]
+    loss: Callable[[Array, Array], float] | None = None
+    train: Train | None = None
+    seed: int = 0
+    memory: dict[str, Array] = field(default_factory=dict, compare=False, repr=False)
+
+
+def arrays_of(example: Any) -> list[Array]:
+    """The arrays of an example that hold floating numbers, however nested; what is no array is left out.
+
+    Example:
+        >>> [each.shape for each in arrays_of({"x": np.zeros((3, 2)), "ids": np.zeros(3, int)})]
+        [(3, 2)]
+    """
+    if isinstance(example, Mapping):
+        return [each for value in example.values() for each in arrays_of(value)]
+    if isinstance(example, tuple):
+        return [each for value in example for each in arrays_of(value)]
+    array = np.asarray(example)
+    return [array] if np.issubdtype(array.dtype, np.floating) and array.ndim else []
+
+
+class Facts:
+    """What is known of a patient.
+
+    Attributes:
+        outcomes: What was tried so far.
+        explained: Whether a fault was found already, so that the learning rate need not be doubted.
+    """
+
+    def __init__(self, patient: Patient):
+        self.patient = patient
+        self.info, self.vitals, self.setup = patient.info, patient.vitals, patient.setup
+        self.targets = patient.targets
+        self.graph = Graph(patient.info)
+        self.ops: tuple[Op, ...] = patient.info.ops
+        self.params: dict[str, ParamInfo] = self.graph.params
+        self.outcomes: dict[Any, Outcome | None] = {}
+        self.explained = False
+
+    def values(self, path: str) -> Array:
+        """A parameter's values, read once."""
+        memory = self.patient.memory
+        if path not in memory:
+            memory[path] = self.patient.values(path)
+        return memory[path]
+
+    @cached_property
+    def used(self) -> tuple[ParamInfo, ...]:
+        """The floating parameters that steps use, in executed order."""
+        paths = dict.fromkeys(path for op in self.ops for path in op.params)
+        return tuple(self.params[path] for path in paths if path in self.params and "float" in self.params[path].dtype)
+
+    @cached_property
+    def weights(self) -> tuple[int, ...]:
+        """The steps that multiply a signal that depends on an input by a weight, in executed order."""
+        return tuple(i for i, op in enumerate(self.ops) if op.kind == "weight" and self.graph.live[i])
+
+    @cached_property
+    def hidden(self) -> tuple[int, ...]:
+        """The weight steps that are no head."""
+        return tuple(index for index in self.weights if index not in self.graph.heads)
+
+    @cached_property
+    def way(self) -> tuple[int, ...]:
+        """The steps at which the signal's size is followed: hidden weights, and what every way to the output passes."""
+        return tuple(sorted({*self.hidden, *trunk(self.info)}))
+
+    @cached_property
+    def output(self) -> Array | None:
+        """What the model returned, where that is one array of floating numbers."""
+        floats = [each for each in self.vitals.outputs if np.issubdtype(each.dtype, np.floating)]
+        return floats[0] if len(floats) == 1 else None
+
+    @cached_property
+    def ending(self) -> tuple[int, ...]:
+        """The activations and softmaxes between the last weight and the output, in executed order."""
+        if len(self.info.outputs) != 1:
+            return ()
+        at, found = self.info.outputs[0], []
+        while True:
+            op = self.ops[at]
+            if op.kind in ("activation", "softmax") or op.name == "log_softmax":
+                found.append(at)
+            elif op.kind not in PASSING:
+                return tuple(reversed(found))
+            if not op.inputs:
+                return tuple(reversed(found))
+            at = op.inputs[0]
+
+    @cached_property
+    def endings(self) -> tuple[str, ...]:
+        """What the outputs went through last, in order, up to what the loss itself applies."""
+        names = [self.ops[i].name or self.ops[i].kind for i in self.ending]
+        inside = self.loss.inside if self.loss is not None else ""
+        return (*names, *([inside] if inside else []))
+
+    @cached_property
+    def loss(self) -> Loss | None:
+        """The kind of loss, where it is one that is known."""
+        if self.patient.loss is None or self.targets is None or self.output is None:
+            return None
+        return identified(self.patient.loss, self.output.shape, self.targets)
+
+    @cached_property
+    def trial(self) -> Trial | None:
+        """The model trained as it is."""
+        return None if self.patient.train is None else self.patient.train()
+
+    def told(self, trial: Trial, targets: Array | None = None) -> tuple[str, float]:
+        """What a training reached and what that is called: a score where there is one, else the last loss.
+
+        A training whose loss was lost has reached nothing: not a number.
+
+        Args:
+            trial: Of this model, or of a changed one.
+            targets: What it was trained on, if not on the patient's.
+        """
+        found = self._score(trial, targets)
+        if found is None:
+            return "loss", trial.losses[-1]
+        return found.measure, math.nan if trial.diverged else found.value
+
+    def progress(self, trial: Trial, targets: Array | None = None) -> float:
+        """How much a training taught, from 0 to 1: by its score, or by what it took off the untrained model's loss."""
+        if trial.diverged:
+            return 0.0
+        found = self._score(trial, targets)
+        if found is not None:
+            return found.learned
+        first = self.trial.losses[0] if self.trial is not None else math.nan
+        return max(0.0, 1 - trial.losses[-1] / first) if first > 0 else 0.0
+
+    def _score(self, trial: Trial, targets: Array | None) -> Score | None:
+        floats = [each for each in trial.outputs if np.issubdtype(each.dtype, np.floating)]
+        wanted = self.targets if targets is None else targets
+        if self.loss is None or wanted is None or len(floats) != 1:
+            return None
+        return score(floats[0], wanted, self.loss)
+
+    @cached_property
+    def learned(self) -> float:
+        """How much the model as it is has learned after the steps of training, from 0 to 1; nan if not known."""
+        return math.nan if self.trial is None else self.progress(self.trial)
+
+    @cached_property
+    def stuck(self) -> frozenset[str]:
+        """Trained parameters that the loss depends on and that never had a gradient other than exactly zero."""
+        if self.trial is None:
+            return frozenset(path for path, size in self.vitals.param_gradients.items() if size == 0)
+        return frozenset(path for path, size in self.trial.gradients.items() if size == 0)
+
+    @cached_property
+    def inputs(self) -> list[Array]:
+        """The floating arrays that the model is called with."""
+        return arrays_of(self.patient.example)
+
+    def place(self, index: int) -> str:
+        """What to call a step: where it ran, or the weight that it uses."""
+        op = self.ops[index]
+        return op.place or (op.params[0] if op.params else op.name or op.kind)
+
+    def before(self, index: int) -> tuple[int, ...]:
+        """All steps that a step's output depends on, without itself."""
+        found: set[int] = set()
+        waiting = list(self.ops[index].inputs)
+        while waiting:
+            at = waiting.pop()
+            if at not in found:
+                found.add(at)
+                waiting.extend(self.ops[at].inputs)
+        return tuple(sorted(found))

@@ -1,0 +1,216 @@
+"""Checks of what reaches the loss: by the values and the steps before it, not by the names of layers."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from fanin.doctor.cures import Cure
+from fanin.doctor.facts import Facts
+from fanin.doctor.suspicions import Suspicion
+
+__all__ = [
+    "broadcast_loss", "double_softmax", "logits_into_probabilities", "one_unit_softmax", "output_activation",
+    "softmax_axis", "sum_reduction", "targets_out_of_range", "wrong_loss",
+]  # fmt: skip
+
+_HARMLESS_TWICE = ("log_softmax",)
+"""Applied to its own output it changes nothing, and a cross-entropy of logits begins with it."""
+_SQUASHING = {"softmax": "softmax", "sigmoid": "sigmoid"}
+_OPEN = ("leaky_relu", "log", "linear", "identity")
+"""Activations that leave an output unbounded on both sides."""
+_RANGES = {
+    "relu": (0.0, np.inf), "relu6": (0.0, 6.0), "sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0),
+    "softplus": (0.0, np.inf), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "hard_tanh": (-1.0, 1.0),
+    "softsign": (-1.0, 1.0), "elu": (-1.0, np.inf), "gelu": (-0.17, np.inf), "silu": (-0.28, np.inf),
+    "selu": (-1.76, np.inf), "mish": (-0.31, np.inf), "exponential": (0.0, np.inf),
+}  # fmt: skip
+"""What an activation can give."""
+_SLACK = 0.02
+"""Share of a range by which targets may lie outside: smoothed and rounded labels."""
+_CLASSES = 50
+"""More different whole numbers are no classes."""
+
+
+def broadcast_loss(facts: Facts) -> Iterator[Suspicion]:
+    """Outputs and targets of shapes that meet crosswise: every output with every target."""
+    loss = facts.loss
+    if loss is not None and loss.alignment == "broadcast" and facts.targets is not None and facts.output is not None:
+        yield Suspicion(
+            "the loss", f"outputs of shape {facts.output.shape} against targets of shape {facts.targets.shape}: each "
+            "output is compared with each target", "the same shape",
+            "Give both the same shape, for example outputs.squeeze(-1) or targets[:, None].",
+        )  # fmt: skip
+
+
+def one_unit_softmax(facts: Facts) -> Iterator[Suspicion]:
+    """A softmax over one number, which is always 1."""
+    if "softmax" in facts.endings[-1:] and facts.output is not None and facts.output.ndim > 1 \
+            and facts.output.shape[-1] == 1:  # fmt: skip
+        yield Suspicion(
+            _last(facts), "a softmax over one unit: every output is 1", "at least two units, or a sigmoid",
+            "Use a sigmoid and a binary cross-entropy, or one unit for each class.",
+        )  # fmt: skip
+
+
+def softmax_axis(facts: Facts) -> Iterator[Suspicion]:
+    """A softmax over the examples of the batch instead of the classes."""
+    output = facts.output
+    if not any(name in ("softmax", "log_softmax") for name in facts.endings) or output is None or output.ndim < 2:
+        return
+    shares = np.exp(output) if output.max() <= 0 else output
+    across, along = shares.sum(axis=0), shares.sum(axis=1 if facts.loss is None else facts.loss.axis or -1)
+    if len(output) > 1 and np.allclose(across, 1, atol=1e-3) and not np.allclose(along, 1, atol=1e-3):
+        yield Suspicion(
+            _last(facts), "the shares of each class sum to 1 over the batch", "shares of each example that sum to 1",
+            "Take the softmax over the axis of the classes (dim=1, axis=-1).",
+            Cure(cut=_before_last(facts)) if _takes(facts) == "logits" else None,
+        )  # fmt: skip
+
+
+def double_softmax(facts: Facts) -> Iterator[Suspicion]:
+    """Shares where the loss wants logits and takes their softmax (or sigmoid) itself."""
+    names = [name for name in facts.endings if name in ("softmax", "sigmoid")]
+    repeated = len(names) > 1
+    if not names or facts.endings[-1] not in ("softmax", "sigmoid"):
+        return
+    if repeated or _takes(facts) == "logits":
+        inside = facts.loss is not None and bool(facts.loss.inside)
+        yield Suspicion(
+            _last(facts), f"{_article(names[-1])}, and then a {_kind(facts)}" if not repeated
+            else f"{_article(names[-2])} and {_article(names[-1])} one after the other",
+            "logits, without an activation" if _takes(facts) == "logits" else f"one {names[-1]}",
+            f"Remove one {names[-1]}: the loss takes it itself." if _takes(facts) == "logits"
+            else f"Remove one {names[-1]}.",
+            None if inside else Cure(cut=_before_last(facts)),
+        )  # fmt: skip
+
+
+def output_activation(facts: Facts) -> Iterator[Suspicion]:
+    """An activation before the loss that keeps the outputs from what the loss wants."""
+    takes, endings = _takes(facts), facts.endings
+    if takes is None or not endings or takes == "values":
+        return
+    activation, behind = endings[-1], endings[-2:-1]
+    fits = {
+        "logits": (*_OPEN, *_HARMLESS_TWICE, *_SQUASHING),  # a second softmax is a finding of its own
+        "probabilities": tuple(_SQUASHING),
+        "log-probabilities": ("log_softmax", "log", "log_sigmoid"),
+    }[takes]
+    inner = behind[0] if takes == "probabilities" and behind and _cuts_logits(behind[0]) else ""
+    is_log = takes == "log-probabilities" and activation.startswith("log")
+    wrong = activation if activation not in fits and not is_log else inner
+    if not wrong or (takes == "log-probabilities" and activation == "softmax"):
+        return
+    at = facts.ending[-1] if wrong == activation else facts.ending[-2]
+    low, high = _RANGES.get(wrong, (-np.inf, np.inf))
+    zeros = "" if facts.output is None else f"; {np.mean(facts.output == 0):.0%} of the outputs are exactly 0"
+    yield Suspicion(
+        facts.place(at), f"{wrong} before the loss, so that {'outputs' if wrong == activation else 'logits'} lie "
+        f"between {low:g} and {high:g}{zeros if wrong == 'relu' and wrong == activation else ''}",
+        {"logits": "logits, without an activation", "probabilities": "probabilities: a softmax or a sigmoid",
+         "log-probabilities": "log-probabilities: a log-softmax"}[takes],
+        f"Remove the {wrong} at the output" + {
+            "logits": ".", "probabilities": " and end in a softmax (a sigmoid for two classes) instead.",
+            "log-probabilities": " and end in a log-softmax instead."}[takes] if wrong == activation
+        else f"Remove the {wrong} before the {activation}.",
+        Cure(cut=facts.ops[at].inputs[0]) if takes == "logits" else None,
+    )  # fmt: skip
+
+
+def logits_into_probabilities(facts: Facts) -> Iterator[Suspicion]:
+    """Numbers that are no probabilities (or no logarithms of any) for a loss that wants them."""
+    output, takes = facts.output, _takes(facts)
+    if output is None or takes not in ("probabilities", "log-probabilities") or not np.isfinite(output).all():
+        return
+    if takes == "log-probabilities":
+        bad = _ends_in(facts, "softmax") or (not facts.endings and output.max() > 0)
+        words = "probabilities" if _ends_in(facts, "softmax") else "outputs above 0"
+        cure = "End in a log-softmax, or use a cross-entropy of logits."
+    else:
+        bad = not facts.endings and bool((output < 0).any() or (output > 1).any())
+        words, cure = f"outputs from {output.min():.3g} to {output.max():.3g}", (
+            "End in a softmax or a sigmoid, or tell the loss that it gets logits (from_logits=True, "
+            "BCEWithLogitsLoss)."
+        )  # fmt: skip
+    if bad:
+        yield Suspicion(_last(facts), f"{words} for a {_kind(facts)}", takes or "", cure)
+
+
+def targets_out_of_range(facts: Facts) -> Iterator[Suspicion]:
+    """Targets that no output can reach."""
+    y, takes = facts.targets, _takes(facts)
+    if y is None or facts.loss is None or facts.loss.axis is not None or not np.issubdtype(y.dtype, np.number):
+        return
+    if takes in ("probabilities", "logits"):
+        low, high, what = 0.0, 1.0, f"a {_kind(facts)}"
+    else:
+        name = facts.endings[-1] if facts.endings else ""
+        if name not in _RANGES:
+            return
+        (low, high), what = _RANGES[name], f"an output that ends in {name}"
+    slack = _SLACK * (high - low) if np.isfinite(high - low) else _SLACK
+    outside = float(np.mean((y < low - slack) | (y > high + slack)))
+    if outside > 0:
+        yield Suspicion(
+            _last(facts), f"targets from {y.min():.4g} to {y.max():.4g} for {what}: {outside:.0%} of them cannot be "
+            "reached", f"targets between {low:g} and {high:g}",
+            "Bring the targets into that range, or let the output be linear.",
+            Cure(cut=_before_last(facts), targets=True) if takes == "values" else None,
+        )  # fmt: skip
+
+
+def wrong_loss(facts: Facts) -> Iterator[Suspicion]:
+    """The numbers of classes treated as quantities."""
+    y, output = facts.targets, facts.output
+    if y is None or output is None or facts.loss is None or facts.loss.kind.takes != "values":
+        return
+    kinds = np.unique(y) if y.size == len(y) else np.array([])
+    whole = len(kinds) and np.issubdtype(y.dtype, np.integer) and kinds.min() >= 0
+    if whole and 2 < len(kinds) <= min(_CLASSES, len(y) // 3) and kinds.max() < _CLASSES:
+        yield Suspicion(
+            "the loss", f"a {_kind(facts)} on whole numbers with {len(kinds)} different values",
+            "a cross-entropy, if these are classes",
+            "For classes: one output unit for each and a cross-entropy. For quantities: make the targets floats.",
+            severity="warning", unproven="warning",
+        )  # fmt: skip
+
+
+def sum_reduction(facts: Facts) -> Iterator[Suspicion]:
+    """A loss that is summed over the batch, so that the rate has to shrink as batches grow."""
+    if facts.loss is not None and facts.loss.reduction == "sum" and facts.output is not None and len(facts.output) > 1:
+        rate = facts.setup.learning_rate
+        yield Suspicion(
+            "the loss", f"the losses of {len(facts.output)} examples are summed", "their mean",
+            "Take the mean, or divide the learning rate by the size of the batch.",
+            Cure(learning_rate=rate / len(facts.output)) if rate is not None else None, "info", "info",
+        )  # fmt: skip
+
+
+def _takes(facts: Facts) -> str | None:
+    return None if facts.loss is None else facts.loss.kind.takes
+
+
+def _kind(facts: Facts) -> str:
+    return "loss" if facts.loss is None else facts.loss.kind.name
+
+
+def _last(facts: Facts) -> str:
+    """Where the outputs are made."""
+    return facts.place(facts.ending[-1]) if facts.ending else "the output"
+
+
+def _before_last(facts: Facts) -> int | None:
+    return facts.ops[facts.ending[-1]].inputs[0] if facts.ending else None
+
+
+def _ends_in(facts: Facts, name: str) -> bool:
+    return facts.endings[-1:] == (name,)
+
+
+def _cuts_logits(name: str) -> bool:
+    """Whether an activation before a softmax keeps logits from being anything."""
+    return name in _RANGES and name not in _SQUASHING
+
+
+def _article(name: str) -> str:
+    return f"a {name}"

@@ -1,0 +1,224 @@
+"""Checks of the weights themselves: values that no training can start from, or that are on the wrong scale."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fanin.doctor.cures import Cure, redrawn
+from fanin.doctor.facts import Facts
+from fanin.doctor.suspicions import Suspicion
+from fanin.initializers.draws import law_of
+from fanin.recipes.audit import unwritten
+from fanin.recipes.repeats import beginning, repeats
+from fanin.recipes.verdicts import expected_stddev
+from fanin.records import ParamInfo
+
+__all__ = [
+    "distinct_units", "identical_units", "non_finite_weights", "repeated_weights", "tied_scale",
+    "uninitialised_weights", "weights_too_large", "weights_too_small", "zero_weights",
+]  # fmt: skip
+
+_COMPARED = 4096
+"""Of so many units it is looked whether they are the same."""
+_OFF = 3.0
+"""A standard deviation that is off by less is within what usual initializers differ by."""
+_FAR_OFF = 30.0
+"""By this factor nobody's initializer is off on purpose."""
+
+
+def non_finite_weights(facts: Facts) -> Iterator[Suspicion]:
+    """Parameters with infinities or NaN."""
+    found = {p.path: np.count_nonzero(~np.isfinite(facts.values(p.path))) for p in facts.used}
+    bad = {path: count for path, count in found.items() if count}
+    if bad:
+        path = next(iter(bad))
+        yield Suspicion(
+            path, f"{bad[path]} of its {facts.values(path).size} numbers are not finite{_and_more(bad)}",
+            "finite numbers", "Draw these weights again.", Cure(plan=redrawn(facts, frozenset(bad))),
+        )  # fmt: skip
+
+
+def uninitialised_weights(facts: Facts) -> Iterator[Suspicion]:
+    """Parameters that hold what was in memory before."""
+    found = {}
+    for param in facts.used:
+        values = facts.values(param.path)
+        if np.isfinite(values).all() and (words := unwritten(values, param.dtype)):
+            found[param.path] = words
+    if found:
+        path = next(iter(found))
+        yield Suspicion(
+            path, f"{found[path]}{_and_more(found)}", "numbers between 1e-38 and 1e10",
+            "Initialise the parameter: torch.empty and torch.Tensor(n, m) only reserve memory.",
+            Cure(plan=redrawn(facts, frozenset(found))),
+        )  # fmt: skip
+
+
+def zero_weights(facts: Facts) -> Iterator[Suspicion]:
+    """Weights of zeros that training cannot move, or whose units it moves all alike."""
+    zeros = [p for p in facts.used if _is_weight(p) and not facts.values(p.path).any()]
+    held = [p.path for p in zeros if p.path in facts.stuck or _stays_alike(facts, p)]
+    stuck = len(facts.stuck & {p.path for p in facts.used})
+    if stuck:
+        words = f"{stuck} parameters had a gradient of exactly 0 {_so_far(facts)}"
+    else:
+        words = f"its units are still the same {_so_far(facts)}" if held else "only biases tell its units apart"
+    yield from _symmetric(facts, [p.path for p in zeros], held, "all of its weights are 0", words)
+
+
+def identical_units(facts: Facts) -> Iterator[Suspicion]:
+    """Units that compute the same and are changed alike, so that a layer is no wider than its different units."""
+    counts = {p.path: distinct_units(p, facts.values(p.path)) for p in facts.used if _is_weight(p)}
+    alike = [
+        path for path, (different, units) in counts.items()
+        if different == 1 < units and facts.values(path).any()
+    ]  # fmt: skip
+    held = [p.path for p in facts.used if p.path in counts and facts.values(p.path).any() and _stays_alike(facts, p)]
+    if alike or held:
+        different, units = counts[(held or alike)[0]]
+        words = f"and still has {_so_far(facts)}" if held else "only biases tell its units apart"
+        yield from _symmetric(facts, alike or held, held, f"has {different} different units of {units}", words)
+
+
+def _symmetric(facts: Facts, paths: list[str], held: list[str], observed: str, words: str) -> Iterator[Suspicion]:
+    """Weights whose units are the same: at fault if training cannot part them, or if others would train."""
+    hidden = [path for path in paths if not _leads_out(facts, path) and not _is_added(facts, path)]
+    if not held and not hidden:
+        return
+    yield Suspicion(
+        (held or hidden)[0], f"{observed}{_and_more(held or hidden)}, {words}", "different weights for each unit",
+        "Draw the weights at random; zeros and constants are right for biases alone.",
+        Cure(plan=redrawn(facts, frozenset(paths) | frozenset(held))), "error" if held else "warning",
+        "error" if held else "warning",
+    )  # fmt: skip
+
+
+def _is_added(facts: Facts, path: str) -> bool:
+    """Whether all that a weight makes is added to or multiplied with something else, so that zeros are harmless."""
+    kinds = {
+        facts.ops[at].kind for use in facts.graph.used_by.get(path, ()) for at in facts.graph.follows(use) if at >= 0
+    }
+    return bool(kinds) and kinds <= {"add", "mul"}
+
+
+def repeated_weights(facts: Facts) -> Iterator[Suspicion]:
+    """Layers that hold the same random numbers."""
+    starts = {}
+    for param in facts.used:
+        values = facts.values(param.path)
+        first = beginning(values, param.dtype) if _is_weight(param) and np.ptp(values) > 0 else None
+        if first is not None:
+            starts[param.path] = first
+    repeated = {path: others for path, others in repeats(starts).items() if others}
+    for path, others in repeated.items():
+        yield Suspicion(
+            path, f"begins with the same random numbers as {', '.join(others[:3])}", "numbers of its own",
+            "Do not set the seed again before each layer, and do not copy layers without drawing them again.",
+            severity="warning", unproven="warning",
+        )  # fmt: skip
+        return
+
+
+def weights_too_small(facts: Facts) -> Iterator[Suspicion]:
+    """Weights far below what their fan-in and the activation behind them call for."""
+    small = {path: ratio for path, ratio in _ratios(facts).items() if ratio < 1 / _OFF}
+    yield from _off_scale(facts, small, "small")
+
+
+def weights_too_large(facts: Facts) -> Iterator[Suspicion]:
+    """Weights far above what their fan-in and the activation behind them call for."""
+    large = {p: ratio for p, ratio in _ratios(facts).items() if ratio > _OFF and not _is_tied(facts, p)}
+    yield from _off_scale(facts, large, "large")
+
+
+def tied_scale(facts: Facts) -> Iterator[Suspicion]:
+    """A table that is also the output's weight, and too large for that."""
+    yield from _off_scale(facts, {p: r for p, r in _ratios(facts).items() if r > _OFF and _is_tied(facts, p)}, "large")
+
+
+def _off_scale(facts: Facts, ratios: dict[str, float], word: str) -> Iterator[Suspicion]:
+    if not ratios:
+        return
+    path = next(iter(ratios))
+    far = max(max(ratio, 1 / ratio) for ratio in ratios.values()) > _FAR_OFF
+    measured = float(facts.values(path).std(dtype=np.float64))
+    factor = max(ratios[path], 1 / ratios[path])
+    yield Suspicion(
+        path, f"standard deviation {measured:.3g}, too {word} by a factor of {factor:.3g}{_and_more(ratios)}",
+        f"about {measured / ratios[path]:.3g}", "Draw them again, scaled by their fan-in: fanin.init.",
+        Cure(plan=redrawn(facts, frozenset(ratios))), "warning", "warning" if far else None,
+    )  # fmt: skip
+
+
+def _ratios(facts: Facts) -> dict[str, float]:
+    """For each weight that no norm rescales its standard deviation over the one that `auto` would give it."""
+    found = {}
+    for entry in redrawn(facts).chosen:
+        param = entry.param
+        if entry.init is None or not _is_weight(param) or facts.values(param.path).size < 2:
+            continue
+        expected = expected_stddev(param, law_of(param, entry.init), entry.scales)
+        measured = float(np.sqrt(np.mean(np.square(facts.values(param.path), dtype=np.float64))))
+        if expected > 0 and 0 < measured < np.inf and not _is_normalised(facts, param.path):
+            found[param.path] = measured / expected
+    order = {param.path: at for at, param in enumerate(facts.used)}
+    return dict(sorted(found.items(), key=lambda each: order.get(each[0], len(order))))
+
+
+def _is_normalised(facts: Facts, path: str) -> bool:
+    """Whether every output of a weight is normalised, so that its scale does not matter."""
+    uses = facts.graph.used_by.get(path, ())
+    return bool(uses) and all(
+        all(each >= 0 and facts.ops[each].kind == "norm" for each in facts.graph.follows(use)) for use in uses
+    )
+
+
+def _is_tied(facts: Facts, path: str) -> bool:
+    kinds = {facts.ops[use].kind for use in facts.graph.used_by.get(path, ())}
+    return {"lookup", "weight"} <= kinds
+
+
+def _is_weight(param: ParamInfo) -> bool:
+    return "out" in param.axes and param.role not in ("bias", "norm", "unknown")
+
+
+def _stays_alike(facts: Facts, param: ParamInfo) -> bool:
+    """Whether at least half of the units are the same as another one, and training does not part them."""
+    different, units = distinct_units(param, facts.values(param.path))
+    if units < 2 or 2 * different > units:
+        return False
+    if facts.trial is None:
+        return different == 1 and not _leads_out(facts, param.path)
+    after = facts.trial.values.get(param.path)
+    return after is not None and distinct_units(param, after)[0] <= different
+
+
+def _leads_out(facts: Facts, path: str) -> bool:
+    return bool(facts.graph.heads & set(facts.graph.used_by.get(path, ())))
+
+
+def distinct_units(param: ParamInfo, values: NDArray[np.floating]) -> tuple[int, int]:
+    """How many units of a weight are different, and how many there are; rows of a table are its units.
+
+    Example:
+        >>> param = ParamInfo("w", (4, 3), "float32", ("out", "in"), "dense")
+        >>> distinct_units(param, np.array([[1, 2, 3], [1, 2, 3], [0, 0, 0], [1, 2, 4.0]]))
+        (3, 4)
+    """
+    table = param.role == "embedding" and "batch" in param.axes
+    unit = "batch" if table else "out"
+    axes = [axis for axis, name in enumerate(param.axes) if name == unit]
+    moved = np.moveaxis(values, axes, range(len(axes)))
+    count = int(np.prod(moved.shape[: len(axes)]))
+    rows = np.ascontiguousarray(moved.reshape(count, -1)[:_COMPARED])
+    return len(np.unique(rows, axis=0)), len(rows)
+
+
+def _so_far(facts: Facts) -> str:
+    return "at the start" if facts.trial is None else f"after {len(facts.trial.losses) - 1} steps of training"
+
+
+def _and_more(found: object) -> str:
+    count = len(found) - 1  # type: ignore[arg-type]
+    return f" (and {count} more)" if count else ""

@@ -1,0 +1,258 @@
+"""Checks of what a batch becomes on its way through the model, and the gradient on its way back."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from fanin.doctor.cures import Cure, is_still, redrawn
+from fanin.doctor.facts import Facts
+from fanin.doctor.suspicions import Suspicion
+from fanin.records import Op
+
+__all__ = [
+    "batch_norm_of_one", "collapsed_inputs", "dead_units", "exploding_gradient", "exploding_signal",
+    "gradient_blocked", "heavy_dropout", "linear_stack", "misplaced_norm", "non_finite_signal", "saturated_units",
+    "vanishing_gradient", "vanishing_signal",
+]  # fmt: skip
+
+_FACTOR = 1e3
+"""By how much a signal or a gradient may change between the first and the last hidden weight before a cure is tried."""
+_FAR = 1e6
+"""By so much nothing is left in float16, and little in float32."""
+_ALIKE, _DIFFERENT = 0.995, 0.9
+"""Cosine of outputs that can hardly be told apart, and of inputs that can."""
+_BOUNDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "hard_sigmoid": (0.0, 1.0), "hard_tanh": (-1.0, 1.0),
+           "softsign": (-1.0, 1.0), "erf": (-1.0, 1.0)}  # fmt: skip
+"""Between which two numbers a saturating activation lies."""
+_EDGE = 0.01
+"""Share of its range within which an activation counts as saturated: a slope below 4 % of the largest."""
+_MANY = 0.5
+_MOST = 0.9
+_PLACES = 4
+"""Over fewer places a softmax is a gate."""
+_BATCH = 16
+"""Fewer examples say little about units that are always off."""
+_BLOCKS = ("argmax", "argmin", "round", "floor", "ceil", "sign", "detach", "stop_gradient", "heaviside", "one_hot")
+"""Steps whose output does not change with their input, or through which no gradient is sent."""
+_DROPPED = 0.8
+
+
+def non_finite_signal(facts: Facts) -> Iterator[Suspicion]:
+    """The first step that makes infinities or NaN out of finite numbers."""
+    for index, (op, count) in enumerate(zip(facts.ops, facts.vitals.infinite, strict=False)):
+        if count and op.inputs and not any(facts.vitals.infinite[each] for each in op.inputs):
+            if any(not np.isfinite(facts.values(path)).all() for path in op.params if path in facts.params):
+                return  # the parameter is at fault
+            yield Suspicion(
+                facts.place(index), f"{count} numbers are not finite behind {op.name or op.kind}", "finite numbers",
+                "Keep its input away from where the function has no value (log of 0, division by 0, overflow).",
+                Cure(plan=redrawn(facts)),
+            )  # fmt: skip
+            return
+
+
+def gradient_blocked(facts: Facts) -> Iterator[Suspicion]:
+    """Steps that send no gradient back, so that nothing before them is trained."""
+    for index, op in enumerate(facts.ops):
+        before = {path for step in facts.before(index) for path in facts.ops[step].params}
+        if _blocks(op) and facts.graph.live[index] and before and not _reached(facts, before):
+            yield Suspicion(
+                facts.place(index), f"{op.name} sends no gradient back: none reaches the {len(before)} parameters "
+                "before it", "a gradient for each parameter",
+                "Leave it out during training, or use a smooth function in its place.",
+            )  # fmt: skip
+            return
+    used = {param.path for param in facts.used}
+    if math.isfinite(facts.vitals.loss) and used and not _reached(facts, used, zero=True):
+        yield Suspicion(
+            "the loss", "it does not depend on any parameter", "a gradient for each parameter",
+            "Compute the loss from the outputs themselves: not from their argmax, a detached copy or an array.",
+        )  # fmt: skip
+
+
+def _reached(facts: Facts, paths: set[str], *, zero: bool = False) -> bool:
+    """Whether any of these parameters has a gradient; with `zero` one of exactly 0 counts."""
+    gradients = [facts.vitals.param_gradients.get(path, math.nan) for path in paths]
+    return any(not math.isnan(each) and (zero or each != 0) for each in gradients)
+
+
+def linear_stack(facts: Facts) -> Iterator[Suspicion]:
+    """Layers with nothing between them that is not linear, so that together they are one linear layer."""
+    bends = ("activation", "softmax", "attention", "max", "recurrent", "other", "matmul", "mul")
+    kinds = {op.kind for index, op in enumerate(facts.ops) if index not in facts.ending}
+    if len(facts.weights) > 1 and not kinds & set(bends):
+        yield Suspicion(
+            facts.place(facts.weights[0]), f"{len(facts.weights)} layers with no activation between them",
+            "an activation between two layers",
+            "Put an activation behind each hidden layer, unless a linear model is what you want.",
+            severity="warning", unproven="warning",
+        )  # fmt: skip
+
+
+def batch_norm_of_one(facts: Facts) -> Iterator[Suspicion]:
+    """Batch normalisation over a single number for each channel, which gives zero whatever it is."""
+    for index, op in enumerate(facts.ops):
+        if op.kind == "norm" and op.name in ("batch", "instance") and facts.setup.training:
+            places = math.prod(op.shape) // max(1, _channels(facts, index))
+            if (places if op.name == "batch" else places // max(1, op.shape[0])) == 1:
+                yield Suspicion(
+                    facts.place(index), f"normalises over {op.shape[0]} example of one place: the output is 0 "
+                    "whatever the input", "more than one number for each channel",
+                    "Use larger batches, or layer normalisation.",
+                )  # fmt: skip
+                return
+
+
+def misplaced_norm(facts: Facts) -> Iterator[Suspicion]:
+    """Normalisation over the units of a layer that has only one, which gives the same whatever it is."""
+    for index, op in enumerate(facts.ops):
+        if op.kind == "norm" and op.name in ("layer", "rms") and op.shape[-1:] == (1,):
+            yield Suspicion(
+                facts.place(index), "normalises a single unit: every output is the same", "more than one unit",
+                "Leave the normalisation out before the last layer's output.",
+            )  # fmt: skip
+            return
+
+
+def heavy_dropout(facts: Facts) -> Iterator[Suspicion]:
+    """Dropout that leaves nearly nothing."""
+    for index, op in enumerate(facts.ops):
+        if op.kind == "dropout" and op.value > _DROPPED:
+            yield Suspicion(
+                facts.place(index), f"drops {op.value:.0%} of its input", "10 to 50 %",
+                "Lower the rate. (It is the share that is dropped, not the share that is kept.)",
+                severity="warning", unproven="warning",
+            )  # fmt: skip
+            return
+
+
+def dead_units(facts: Facts) -> Iterator[Suspicion]:
+    """Units that are off for the whole batch, so that they are neither used nor trained."""
+    found: dict[int, float] = {}
+    for index, op in enumerate(facts.ops):
+        if op.kind == "activation" and op.name in ("relu", "relu6", "crelu") and facts.graph.live[index]:
+            highest = facts.vitals.highest[index] if index < len(facts.vitals.highest) else np.array([])
+            if highest.size > 1 and op.shape[:1] >= (_BATCH,) and np.isfinite(highest).all():
+                found[index] = float(np.mean(highest <= 0))
+    worst = {index: share for index, share in found.items() if share > _MANY}
+    if worst:
+        index, share = next(iter(worst.items()))
+        units = facts.vitals.highest[index].size
+        yield Suspicion(
+            facts.place(index), f"{share:.0%} of {units} units are off for all {facts.ops[index].shape[0]} examples",
+            "a few percent at most",
+            "Set biases to 0 and draw the weights again, or use an activation that does not die (leaky_relu, gelu).",
+            Cure(plan=redrawn(facts, _weights_before(facts, index))), "warning", "warning",
+        )  # fmt: skip
+
+
+def saturated_units(facts: Facts) -> Iterator[Suspicion]:
+    """Bounded activations at their bounds, where they have no slope."""
+    yield from _one_sided(facts)
+    for index, op in enumerate(facts.ops):
+        bounds = _BOUNDS.get(op.name)
+        if op.kind != "activation" or bounds is None or index in facts.ending or not facts.graph.live[index]:
+            continue
+        share = _saturated(facts.vitals.quantiles[index], bounds)
+        if share > _MANY:
+            yield Suspicion(
+                facts.place(index), f"about {share:.0%} of the outputs of {op.name} are within 1 % of its bounds",
+                "a few percent at most", "Draw the weights again, smaller, or standardise what comes in.",
+                Cure(plan=redrawn(facts, _weights_before(facts, index))), "warning", "warning",
+            )  # fmt: skip
+            return
+
+
+def _one_sided(facts: Facts) -> Iterator[Suspicion]:
+    """Shares within the model, as of an attention, that all go to one place."""
+    for index, op in enumerate(facts.ops):
+        if op.kind != "softmax" or index in facts.ending or not facts.graph.live[index] or op.value < _PLACES:
+            continue
+        # The sum of squared shares is 1 where one place has all, and 1 / n where n places have the same.
+        together = op.value * facts.vitals.signal_rms[index] ** 2
+        if together > _MOST:
+            yield Suspicion(
+                facts.place(index), f"the shares over {op.value:g} places go to one of them: their squares sum to "
+                f"{together:.2f}", f"{1 / op.value:.2g} to {_MANY:g}",
+                "Divide the scores by the square root of their length, and draw queries and keys smaller.",
+                Cure(plan=redrawn(facts)), "warning", "warning",
+            )  # fmt: skip
+            return
+
+
+def _saturated(quantiles: tuple[float, ...], bounds: tuple[float, float]) -> float:
+    """About what share of the numbers with these quantiles, evenly spaced, lies at one of two bounds."""
+    low, high = bounds
+    edge = _EDGE * (high - low)
+    outside = [quantile < low + edge or quantile > high - edge for quantile in quantiles]
+    return float(np.mean(outside)) if outside else 0.0
+
+
+def collapsed_inputs(facts: Facts) -> Iterator[Suspicion]:
+    """Examples that differ at the input and can no longer be told apart further on."""
+    start = [facts.vitals.cosine[i] for i, op in enumerate(facts.ops) if op.kind == "input"]
+    known = [each for each in start if math.isfinite(each)]
+    if not known or max(known) > _DIFFERENT:
+        return
+    for index in facts.hidden:
+        if facts.vitals.cosine[index] > _ALIKE:
+            yield Suspicion(
+                facts.place(index), f"two examples' outputs have a cosine of {facts.vitals.cosine[index]:.4f} here, at "
+                f"the input of {max(known):.2f}", "outputs that differ as inputs do",
+                "Initialise for the edge of chaos: fanin.init.", Cure(plan=redrawn(facts)), "warning", None,
+            )  # fmt: skip
+            return
+
+
+def vanishing_signal(facts: Facts) -> Iterator[Suspicion]:
+    """A signal that shrinks layer by layer."""
+    yield from _drift(facts, facts.vitals.signal_rms, facts.way, "signal", "shrinks")
+
+
+def exploding_signal(facts: Facts) -> Iterator[Suspicion]:
+    """A signal that grows layer by layer."""
+    yield from _drift(facts, facts.vitals.signal_rms, facts.way, "signal", "grows")
+
+
+def vanishing_gradient(facts: Facts) -> Iterator[Suspicion]:
+    """A gradient that shrinks on its way back."""
+    yield from _drift(facts, facts.vitals.gradient_rms, facts.hidden[::-1], "gradient", "shrinks")
+
+
+def exploding_gradient(facts: Facts) -> Iterator[Suspicion]:
+    """A gradient that grows on its way back."""
+    yield from _drift(facts, facts.vitals.gradient_rms, facts.hidden[::-1], "gradient", "grows")
+
+
+def _drift(facts: Facts, sizes: tuple[float, ...], way: tuple[int, ...], what: str, verb: str) -> Iterator[Suspicion]:
+    """How sizes change from the first to the last step of a way."""
+    known = [index for index in way if math.isfinite(sizes[index]) and sizes[index] > 0]
+    if len(known) < 2:
+        return
+    first, last = known[0], known[-1]
+    factor = sizes[last] / sizes[first] if verb == "grows" else sizes[first] / sizes[last]
+    if factor < _FACTOR:
+        return
+    yield Suspicion(
+        facts.place(last), f"the {what} {verb} by a factor of {factor:.3g} from {facts.place(first)} to "
+        f"{facts.place(last)}, {len(known)} layers", f"less than {_FACTOR:g}",
+        "Initialise the whole model so that signal and gradient keep their size: fanin.init.",
+        Cure(plan=redrawn(facts)), "warning", "warning" if factor > _FAR or is_still(facts) else None,
+    )  # fmt: skip
+
+
+def _weights_before(facts: Facts, index: int) -> frozenset[str]:
+    """The parameters of the layer that feeds an activation."""
+    steps = [each for each in facts.graph.comes_from(index) if facts.ops[each].kind in ("weight", "norm", "recurrent")]
+    return frozenset(path for each in steps for path in facts.ops[each].params)
+
+
+def _channels(facts: Facts, index: int) -> int:
+    op = facts.ops[index]
+    sizes = [math.prod(facts.params[path].shape) for path in op.params if path in facts.params]
+    return sizes[0] if sizes else op.shape[-1]
+
+
+def _blocks(op: Op) -> bool:
+    return any(word in op.name for word in _BLOCKS)

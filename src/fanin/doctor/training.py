@@ -1,0 +1,179 @@
+"""Checks of how a model is trained: what is trained at all, how fast, and what the first steps do."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from fanin.doctor.cures import Cure, can_help, is_still, redrawn, tried
+from fanin.doctor.facts import Facts
+from fanin.doctor.scores import best_constant
+from fanin.doctor.suspicions import Suspicion
+from fanin.recipes.audit import audit
+
+__all__ = [
+    "divergence", "eval_mode", "forgotten_parameters", "frozen_parameters", "imbalanced_start",
+    "learning_rate_too_large", "learning_rate_too_small", "oscillation", "plateau", "unregistered_parameters",
+    "unused_parameters",
+]  # fmt: skip
+
+_LOWERED = (0.1, 0.01, 0.001)
+"""By what a learning rate is multiplied to see whether it is too large."""
+_RAISED = (1e2, 1e3, 1e4, 1e5)
+"""And to see whether it is too small; after a hundred times as many steps a rate that needs the first is as far."""
+_OFF = 3.0
+"""How many times the best constant's loss a start may have."""
+
+
+def frozen_parameters(facts: Facts) -> Iterator[Suspicion]:
+    """Models of which nothing is trained, or random layers that stay as they are."""
+    frozen = [p for p in facts.used if p.path in facts.setup.frozen]
+    if frozen and len(frozen) == len(facts.used):
+        yield Suspicion(
+            frozen[0].path, f"none of the {len(frozen)} parameters is trained", "parameters that are trained",
+            "Set requires_grad (PyTorch) or trainable (Keras) to True.",
+        )  # fmt: skip
+    elif frozen:
+        told = audit(replace(facts.info, params=tuple(frozen)), facts.values)
+        drawn = [line.path for line in told.lines if line.looks_like and facts.params[line.path].axes]
+        known = f"; {len(drawn)} of them look as they were drawn" if drawn else ""
+        yield Suspicion(
+            (drawn or [frozen[0].path])[0], f"{len(frozen)} of {len(facts.used)} parameters are not trained{known}",
+            "frozen layers hold trained weights", "If these layers hold random weights, train them as well.",
+            severity="warning" if drawn else "info", unproven="warning" if drawn else "info",
+        )  # fmt: skip
+
+
+def forgotten_parameters(facts: Facts) -> Iterator[Suspicion]:
+    """Parameters that the optimizer does not know."""
+    lost = [p.path for p in facts.used if p.path in facts.setup.forgotten]
+    if lost:
+        yield Suspicion(
+            lost[0], f"{len(lost)} of {len(facts.used)} parameters are not among the optimizer's",
+            "all that are to be trained", "Make the optimizer from model.parameters() after the model is complete.",
+        )  # fmt: skip
+
+
+def unregistered_parameters(facts: Facts) -> Iterator[Suspicion]:
+    """Weights that the model uses and does not know of."""
+    lost = facts.setup.unregistered
+    if lost:
+        yield Suspicion(
+            lost[0], f"{len(lost)} tensors want a gradient and are no parameters of the model",
+            "layers in nn.ModuleList, tensors as nn.Parameter",
+            "Hold layers in nn.ModuleList or nn.ModuleDict instead of a list or dict: no optimizer sees them there.",
+        )  # fmt: skip
+
+
+def unused_parameters(facts: Facts) -> Iterator[Suspicion]:
+    """Parameters that the outputs do not depend on."""
+    used = {param.path for param in facts.used}
+    idle = [path for path in facts.params if path not in used and path not in facts.setup.frozen]
+    if idle and facts.ops and not any(op.kind == "other" for op in facts.ops):
+        yield Suspicion(
+            idle[0], f"{len(idle)} parameters are not used on this batch", "parameters that are used",
+            "Remove them, or look for a layer that was defined and never called.", severity="info", unproven="info",
+        )  # fmt: skip
+
+
+def eval_mode(facts: Facts) -> Iterator[Suspicion]:
+    """A model that is to be trained and is not in training mode."""
+    modal = any(op.kind == "dropout" or (op.kind == "norm" and op.name == "batch") for op in facts.ops)
+    if not facts.setup.training and modal:
+        yield Suspicion(
+            "", "the model is in evaluation mode: no dropout, and the moving averages of batch normalisation",
+            "training mode", "Call model.train() before training.", severity="warning", unproven="warning",
+        )  # fmt: skip
+
+
+def learning_rate_too_large(facts: Facts) -> Iterator[Suspicion]:
+    """A rate at which the loss jumps about or is lost, where a smaller one trains."""
+    yield from _rate(facts, _LOWERED, "large")
+
+
+def learning_rate_too_small(facts: Facts) -> Iterator[Suspicion]:
+    """A rate at which nothing moves, where a larger one trains."""
+    rate = facts.setup.learning_rate
+    lowered = (
+        []
+        if rate is None or facts.explained
+        else [tried(facts, Cure(learning_rate=rate * factor)) for factor in _LOWERED]
+    )
+    if is_still(facts) and not any(outcome is not None and outcome.helps for outcome in lowered):
+        yield from _rate(facts, _RAISED, "small")
+
+
+def _rate(facts: Facts, factors: tuple[float, ...], word: str) -> Iterator[Suspicion]:
+    rate, trial = facts.setup.learning_rate, facts.trial
+    if rate is None or trial is None or facts.explained or not can_help(facts):
+        return
+    if word == "small" and (trial.diverged or trial.losses[-1] > 1.5 * trial.losses[0]):
+        return
+    for factor in factors:
+        cure = Cure(learning_rate=rate * factor)
+        outcome = tried(facts, cure)
+        if outcome is not None and outcome.helps:
+            yield Suspicion(
+                "the optimizer", f"{facts.setup.optimizer} with a learning rate of {rate:g}: after "
+                f"{outcome.steps} steps the {outcome.measure} is {outcome.before:.3g}",
+                f"{outcome.after:.3g}, as with a rate of {rate * factor:g}",
+                f"Use a learning rate of about {rate * factor:g}.", cure, "warning", None,
+                "warning" if factor == _RAISED[0] else "error",
+            )  # fmt: skip
+            return
+
+
+def imbalanced_start(facts: Facts) -> Iterator[Suspicion]:
+    """A loss at the start far above that of the best answer that ignores the inputs."""
+    if facts.loss is None or facts.output is None or facts.targets is None or not math.isfinite(facts.vitals.loss):
+        return
+    constant = best_constant(facts.targets, facts.output, facts.loss)
+    size = {"mean": 1.0, "sum": float(facts.targets.size)}.get(facts.loss.reduction, math.nan)
+    start = facts.vitals.loss / size
+    if math.isfinite(start) and constant > 0 and start > _OFF * constant:
+        heads = frozenset(path for index in facts.graph.heads for path in facts.ops[index].params)
+        yield Suspicion(
+            facts.place(max(facts.graph.heads, default=len(facts.ops) - 1)),
+            f"the loss starts at {start:.3g}", f"about {constant:.3g}, the loss of the best constant answer",
+            "Start with small outputs: draw the last layer small or as zeros, its bias at the mean answer.",
+            Cure(plan=redrawn(facts, heads)), "warning", "info",
+        )  # fmt: skip
+
+
+def divergence(facts: Facts) -> Iterator[Suspicion]:
+    """A loss that is lost within a few steps."""
+    trial = facts.trial
+    if trial is not None and (trial.diverged or trial.losses[-1] > 10 * abs(trial.losses[0])):
+        rate = facts.setup.learning_rate
+        what = "is not finite" if trial.diverged else f"went from {trial.losses[0]:.3g} to {trial.losses[-1]:.3g}"
+        yield Suspicion(
+            "", f"the loss {what} after {len(trial.losses) - 1} steps", "a loss that falls",
+            "Lower the learning rate, and draw the weights again.",
+            Cure(plan=redrawn(facts), learning_rate=None if rate is None else rate * _LOWERED[0]), "warning", "warning",
+        )  # fmt: skip
+
+
+def oscillation(facts: Facts) -> Iterator[Suspicion]:
+    """A loss that goes up and down in turns."""
+    trial = facts.trial
+    if trial is None or trial.diverged or len(trial.losses) < 20 or not can_help(facts):
+        return
+    steps = np.diff(trial.losses[len(trial.losses) // 2 :])
+    turns = float(np.mean(np.sign(steps[1:]) != np.sign(steps[:-1])))
+    if turns > 0.7 and np.abs(steps).mean() > 0.1 * np.mean(trial.losses):
+        yield Suspicion(
+            "", f"the loss turns in {turns:.0%} of the steps", "a loss that falls",
+            "Lower the learning rate.", None, "warning", "warning",
+        )  # fmt: skip
+
+
+def plateau(facts: Facts) -> Iterator[Suspicion]:
+    """A model that is no better than a constant after all steps, where another start would be."""
+    if facts.trial is not None and not facts.trial.diverged and is_still(facts):
+        measure, value = facts.told(facts.trial)
+        yield Suspicion(
+            "", f"after {len(facts.trial.losses) - 1} steps on this batch the {measure} is {value:.3g}, hardly better "
+            "than a constant answer's", "far better than a constant answer",
+            "Initialise the whole model: fanin.init.", Cure(plan=redrawn(facts)), "warning", None,
+        )  # fmt: skip

@@ -1,0 +1,94 @@
+"""A model with its batch, made ready for the doctor: whatever framework it is of, and whatever was not said."""
+
+from collections.abc import Mapping
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from fanin.doctor import Patient
+from fanin.errors import InvalidValueError, ModelError
+from fanin.frameworks import adapter_of, framework_of
+from fanin.initializers.streams import check_seed
+from fanin.records import ModelInfo
+
+__all__ = ["admitted", "made_up"]
+
+
+def admitted(
+    model: Any, x: Any, y: Any, *, loss: Any, optimizer: Any, steps: int, seconds: float, seed: int
+) -> tuple[Patient, tuple[str, ...], ModelError | None]:  # fmt: skip
+    """The patient, sentences on what was not said, and the error of a loss that refuses the model's outputs, if any.
+
+    Args and errors are those of `fanin.check`.
+    """
+    if steps < 0:
+        raise InvalidValueError("The number of steps is below 0", given=steps, allowed="0 or more")
+    check_seed(seed)
+    framework, adapter, notes = framework_of(model), adapter_of(model), []
+    mode = {} if framework.modal else {"training": True}
+    if x is None:
+        _, x, words = made_up(adapter, model)
+        if x is None:
+            raise ModelError("No input could be made up for this model", hint="Give a batch: fanin.check(model, x, y).")
+        x = _drawn(x)
+        notes.append(f"{words}: give a batch and its targets to see more.")
+    if y is not None and loss is None:
+        loss, note = _usual_loss(model, y, framework.losses)
+        notes += [note] if note else []
+    info = adapter.describe(model, x)
+    refusal: ModelError | None = None
+    try:
+        vitals = adapter.probe(model, x, y, loss, **mode)
+    except ModelError as error:  # why the loss refuses these outputs is for the doctor to find
+        refusal, vitals = error, adapter.probe(model, x, **mode)
+
+    def train(*, example: Any = None, targets: Any = None, learning_rate: float | None = None, **changed: Any) -> Any:
+        """A copy, trained with what is changed."""
+        return adapter.trial(
+            model, x if example is None else example, y if targets is None else targets, loss=loss,
+            optimizer=optimizer, learning_rate=learning_rate, steps=steps, seconds=seconds, **changed,
+        )  # fmt: skip
+
+    trains = y is not None and steps > 0 and bool(vitals.param_gradients) and refusal is None
+    patient = Patient(
+        info, vitals, adapter.setup(model, optimizer, loss), x, None if y is None else np.asarray(y),
+        partial(adapter.values, model), None if y is None else adapter.loss_function(loss), train if trains else None,
+        seed,
+    )  # fmt: skip
+    return patient, (*notes, *info.notes), refusal
+
+
+def made_up(adapter: ModuleType, model: Any) -> tuple[ModelInfo | None, Any, str]:
+    """The first made-up input that a model takes: what is read on it, the input, and a word on it."""
+    for example, words in adapter.examples(model):
+        try:
+            return adapter.describe(model, example), example, f"Read on a made-up input, {words}"
+        except ModelError:
+            continue
+    return None, None, ""
+
+
+def _drawn(example: Any) -> Any:
+    """Standard normal numbers in the place of floats that have no values yet, zeros in that of whole numbers."""
+    import numpy as np
+
+    if isinstance(example, Mapping):
+        return {key: _drawn(value) for key, value in example.items()}
+    if isinstance(example, tuple):
+        return tuple(map(_drawn, example))
+    shape = tuple(example.shape)
+    if "float" in str(example.dtype):
+        return np.random.default_rng(0).standard_normal(shape, np.float32)
+    return np.zeros(shape, np.int64)
+
+
+def _usual_loss(model: Any, y: Any, names: tuple[str, str]) -> tuple[Any, str]:
+    """The loss where none was given, and a sentence on it."""
+    import numpy as np
+
+    if getattr(model, "compiled", False) and getattr(model, "loss", None) is not None:
+        return model.loss, ""
+    name = names[0] if np.issubdtype(np.asarray(y).dtype, np.integer) else names[1]
+    return name, f"No loss was given: {name} is taken, by the type of the targets."

@@ -1,0 +1,156 @@
+"""Causes before symptoms, facts before what had to be tried: on patients whose training is made up."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from fanin.doctor import CHECKS, Patient, examined
+from fanin.records import ModelInfo, Op, ParamInfo, Setup, Trial, Vitals
+
+WIDTHS = (6, 5, 4, 3)
+N = 40
+RNG = np.random.default_rng(2)
+X = RNG.normal(size=(N, WIDTHS[0])).astype(np.float32)
+Y = RNG.integers(0, 3, N)
+
+
+def cross_entropy(outputs, y):
+    shifted = outputs - outputs.max(axis=1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return float(-logs[np.arange(len(y)), y].mean())
+
+
+def info():
+    """Three layers with ReLU between them."""
+    params, ops = [], [Op("input", (), (N, WIDTHS[0]), place="x")]
+    for at, (given, made) in enumerate(pairwise(WIDTHS)):
+        params.append(ParamInfo(f"l{at}.weight", (made, given), "float32", ("out", "in"), "dense"))
+        ops.append(Op("weight", (len(ops) - 1,), (N, made), (f"l{at}.weight",), f"l{at}"))
+        if at < 2:
+            ops.append(Op("activation", (len(ops) - 1,), (N, made), name="relu", place=f"r{at}"))
+    return ModelInfo("torch", tuple(params), tuple(ops), (len(ops) - 1,))
+
+
+def patient(values, gradient=None, train=None, setup=None):
+    """A model that holds these values; signals and gradients are computed for real, forwards and backwards."""
+    described = info()
+    signals, activations = [X], [X]
+    for at, weight in enumerate(values.values()):
+        signals.append(activations[-1] @ weight.T)
+        activations.append(np.maximum(signals[-1], 0) if at < 2 else signals[-1])
+        if at < 2:
+            signals.append(activations[-1])
+    outputs = signals[-1]
+    rms = tuple(float(np.sqrt(np.mean(each**2))) for each in signals)
+    count = len(described.ops)
+    vitals = Vitals(
+        tuple(op.place for op in described.ops), rms, (0.1,) * count,
+        mean=(0.0,) * count, quantiles=((0.0,) * 11,) * count, cosine=(0.1,) * count, rank=(3.0,) * count,
+        infinite=(0,) * count, lowest=tuple(each.min(axis=0) for each in signals),
+        highest=tuple(each.max(axis=0) for each in signals),
+        param_gradients=gradient or dict.fromkeys(values, 0.1), loss=cross_entropy(outputs, Y), outputs=(outputs,),
+    )  # fmt: skip
+    return Patient(described, vitals, setup or Setup(), X, Y, values.__getitem__, cross_entropy, train)
+
+
+def good():
+    return {
+        p.path: (RNG.normal(size=p.shape) * np.sqrt(2 / p.shape[1])).astype(np.float32) for p in info().params
+    }  # fmt: skip
+
+
+def trial(learned, values, gradients=None):
+    """A training that ended at all right answers, or at the same answer for all."""
+    outputs = np.eye(3, dtype=np.float32)[Y if learned else np.zeros(N, int)]
+    after = {path: value + RNG.normal(size=value.shape).astype(np.float32) for path, value in values.items()}
+    return Trial((1.1, 0.1 if learned else 1.09), (outputs,), after, gradients or dict.fromkeys(values, 0.1))
+
+
+def codes(findings):
+    return [each.code for each in findings]
+
+
+def test_a_patient_who_learns_is_healthy():
+    values = good()
+    findings, told = examined(patient(values, train=lambda **_: trial(True, values)))
+    assert codes(findings) == []
+    assert told.losses == (1.1, 0.1)
+
+
+def test_a_size_is_a_fault_only_if_the_cure_helps():
+    values = good()
+    values["l0.weight"] *= 20
+
+    def cured(**changed):
+        return trial(changed.get("values") is not None, values)
+
+    findings, _ = examined(patient(values, train=cured))
+    assert codes(findings) == ["weights-too-large"]
+    assert findings[0].where == "l0.weight"
+    assert findings[0].outcome.helps
+    assert len(findings[0].symptoms) == 2  # the loss at the start, and nothing learned
+
+    findings, _ = examined(patient(values, train=lambda **_: trial(False, values)))
+    assert all(each.severity != "error" for each in findings)
+    findings, _ = examined(patient(values, train=lambda **_: trial(True, values)))
+    assert all(each.severity != "error" for each in findings)
+
+
+def test_facts_come_before_what_had_to_be_tried():
+    values = good()
+    values["l0.weight"] *= 20
+
+    def cured(**changed):
+        return trial(changed.get("values") is not None, values)
+
+    findings, _ = examined(patient(values, train=cured, setup=Setup(unregistered=("extra",))))
+    assert codes(findings)[:2] == ["unregistered-parameters", "weights-too-large"]
+
+
+def test_zeros_are_held_against_the_gradients_of_the_whole_training():
+    values = good()
+    values["l1.weight"][:] = 0
+    stuck = dict.fromkeys(values, 0.0)
+
+    def cured(**changed):
+        helped = changed.get("values") is not None
+        return trial(helped, values, None if helped else stuck)
+
+    findings, _ = examined(patient(values, stuck, cured))
+    assert codes(findings)[0] == "zero-weights"
+    assert "3 parameters had a gradient of exactly 0 after 1 steps" in findings[0].observed
+
+
+def test_a_zero_head_is_no_fault():
+    values = good()
+    values["l2.weight"][:] = 0
+    findings, _ = examined(patient(values, train=lambda **_: trial(True, values)))
+    assert codes(findings) == []
+
+
+def test_a_rate_is_doubted_only_if_nothing_else_is_at_fault():
+    values = good()
+    tried = []
+
+    def cured(**changed):
+        tried.append(changed.get("learning_rate"))
+        return trial(changed.get("learning_rate") == pytest.approx(0.03), values)
+
+    setup = Setup(optimizer="sgd", learning_rate=3.0)
+    findings, _ = examined(patient(values, train=cured, setup=setup))
+    assert codes(findings) == ["learning-rate-too-large"]
+    assert "0.03" in findings[0].cure
+
+    tried.clear()
+    broken = Setup(optimizer="sgd", learning_rate=3.0, unregistered=("extra",))
+    examined(patient(values, train=cured, setup=broken))
+    assert [each for each in tried if each is not None] == []
+
+
+def test_codes_are_unique_and_every_check_speaks_for_itself():
+    assert len(CHECKS) > 40
+    for code, check in CHECKS.items():
+        assert code == check.code
+        assert check.cause.endswith(".")
+        assert check.find.__doc__

@@ -1,0 +1,228 @@
+"""`fanin.check` on real PyTorch models: each mistake is named with its layer, a healthy model gets a clean bill."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+import fanin
+from fanin.doctor import CHECKS
+from fanin.errors import FaninError, InvalidValueError
+
+DIGITS = load_digits()
+X = torch.tensor((DIGITS.data[:192] - DIGITS.data.mean()) / DIGITS.data.std(), dtype=torch.float32)
+Y = torch.tensor(DIGITS.target[:192])
+
+
+def mlp(activation=nn.ReLU, depth=2, *ends):
+    torch.manual_seed(1)
+    layers = [nn.Linear(64, 40), activation()]
+    for _ in range(depth - 1):
+        layers += [nn.Linear(40, 40), activation()]
+    return nn.Sequential(*layers, nn.Linear(40, 10), *ends)
+
+
+def cnn(activation=nn.ReLU):
+    torch.manual_seed(1)
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 12, 3, padding=1), activation(), nn.MaxPool2d(2),
+        nn.Conv2d(12, 20, 3, padding=1), activation(), nn.Flatten(), nn.Linear(320, 10),
+    )  # fmt: skip
+
+
+def weights(model):
+    return {path: each for path, each in model.named_parameters() if each.dim() > 1}
+
+
+def changed(model, change):
+    with torch.no_grad():
+        for each in weights(model).values():
+            change(each)
+    return model
+
+
+def without_biases(model):
+    with torch.no_grad():
+        for each in model.parameters():
+            each.mul_(each.dim() > 1)
+    return model
+
+
+def codes(found):
+    return [each.code for each in found.findings if each.severity != "info"]
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Tanh, nn.GELU, nn.Sigmoid])
+@pytest.mark.parametrize("make", [mlp, cnn])
+def test_a_healthy_model_gets_a_clean_bill(make, activation):
+    model = make(activation)
+    fanin.init(model, example=X, quiet=True)
+    assert fanin.check(model, X, Y).ok
+
+
+@pytest.mark.parametrize("make", [mlp, cnn])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.Sigmoid])
+def test_zeros_are_one_finding(make, activation):
+    model = without_biases(changed(make(activation), lambda each: each.zero_()))
+    found = fanin.check(model, X, Y)
+    assert codes(found) == ["zero-weights"]
+    assert found.findings[0].where == next(iter(weights(model)))
+    assert found.findings[0].outcome.helps
+
+
+@pytest.mark.parametrize("make", [mlp, cnn])
+def test_constants_make_units_the_same(make):
+    model = without_biases(changed(make(), lambda each: each.fill_(0.05)))
+    found = fanin.check(model, X, Y)
+    assert codes(found)[0] == "identical-units"
+    assert "1 different units of" in found.findings[0].observed
+
+
+@pytest.mark.parametrize("value", [0.0, 0.05])
+def test_units_that_only_random_biases_tell_apart_are_a_warning(value):
+    found = fanin.check(changed(cnn(), lambda each: each.fill_(value)), X, Y)
+    assert codes(found) == ["identical-units" if value else "zero-weights"]
+    assert found.findings[0].severity == "warning"
+
+
+@pytest.mark.parametrize(("stddev", "code"), [(0.001, "weights-too-small"), (3.0, "weights-too-large")])
+@pytest.mark.parametrize("depth", [5, 8])
+def test_sizes_that_keep_a_deep_model_from_training(stddev, code, depth):
+    model = changed(mlp(nn.Tanh, depth), lambda each: each.normal_(0, stddev))
+    found = fanin.check(model, X, Y)
+    assert codes(found)[0] == code
+    assert found.findings[0].severity == "error"
+    assert found.findings[0].where == "0.weight"
+
+
+def test_one_layer_at_fault_is_named():
+    model = mlp(nn.Tanh, 4)
+    fanin.init(model, example=X, quiet=True)
+    with torch.no_grad():
+        model[4].weight.mul_(1e-4)
+    found = fanin.check(model, X, Y)
+    assert (codes(found)[0], found.findings[0].where) == ("weights-too-small", "4.weight")
+    assert [entry.param.path for entry in found.findings[0].plan.chosen] == ["4.weight"]
+
+
+@pytest.mark.parametrize(("ends", "code"), [
+    ((nn.ReLU(),), "output-activation"),
+    ((nn.Tanh(),), "output-activation"),
+    ((nn.Softmax(-1),), "double-softmax"),
+    ((nn.Softmax(0),), "softmax-axis"),
+    ((nn.ReLU(), nn.Softmax(-1)), "double-softmax"),
+])  # fmt: skip
+def test_what_stands_before_a_cross_entropy_of_logits(ends, code):
+    found = fanin.check(mlp(nn.ReLU, 2, *ends), X, Y, loss="cross_entropy")
+    assert found.findings[0].code == code
+    assert found.findings[0].severity == "error"
+
+
+def test_a_log_softmax_before_a_cross_entropy_is_harmless():
+    assert fanin.check(mlp(nn.ReLU, 2, nn.LogSoftmax(-1)), X, Y, loss="cross_entropy", optimizer="adam(lr=0.003)").ok
+
+
+@pytest.mark.parametrize(("ends", "y", "loss", "code"), [
+    ((), Y, "nll_loss", "logits-into-probabilities"),
+    ((nn.Softmax(-1),), Y, "nll_loss", "logits-into-probabilities"),
+    ((nn.Linear(10, 1), nn.Softmax(-1)), (Y > 4).float()[:, None], "binary_cross_entropy", "one-unit-softmax"),
+    ((nn.Linear(10, 1), nn.Tanh()), 25.0 * Y[:, None].float(), "mse_loss", "targets-out-of-range"),
+    ((nn.Linear(10, 1),), X[:, 20], "mse_loss", "broadcast-loss"),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_outputs_that_do_not_fit_the_loss(ends, y, loss, code):
+    assert fanin.check(mlp(nn.ReLU, 2, *ends), X, y, loss=loss).findings[0].code == code
+
+
+def test_a_rate_that_is_too_large_and_one_that_is_too_small():
+    assert codes(fanin.check(mlp(), X, Y, optimizer="adam(lr=3.0)"))[0] == "learning-rate-too-large"
+    assert codes(fanin.check(mlp(), X, Y, optimizer="sgd(lr=1e-6)"))[0] == "learning-rate-too-small"
+
+
+def test_inputs_that_are_not_scaled():
+    found = fanin.check(mlp(nn.Tanh, 3), 300 * X + 4000, Y)
+    assert codes(found)[0] == "unscaled-inputs"
+
+
+def test_missing_numbers_in_the_inputs():
+    x = X.clone()
+    x[3, 5] = math.nan
+    assert codes(fanin.check(mlp(), x, Y))[0] == "non-finite-inputs"
+
+
+def test_layers_in_a_list():
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = [nn.Linear(64, 40), nn.Linear(40, 40)]
+            self.head = nn.Linear(40, 10)
+
+        def forward(self, x):
+            for layer in self.layers:
+                x = torch.relu(layer(x))
+            return self.head(x)
+
+    assert fanin.check(Hidden(), X, Y).findings[0].code == "unregistered-parameters"
+
+
+def test_parameters_that_are_not_trained():
+    model = mlp()
+    optimizer = torch.optim.Adam(model[-1].parameters())
+    assert fanin.check(model, X, Y, optimizer=optimizer).findings[0].code == "forgotten-parameters"
+    for each in model.parameters():
+        each.requires_grad_(False)
+    assert fanin.check(model, X, Y).findings[0].code == "frozen-parameters"
+
+
+def test_a_model_is_not_changed():
+    model = mlp(nn.ReLU, 2, nn.Dropout(0.1))
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    fanin.check(changed(model, lambda each: None), X, Y, optimizer="sgd(lr=100.0)")
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(each.grad is None for each in model.parameters())
+
+
+def test_without_targets_the_weights_and_the_signal_are_looked_at():
+    found = fanin.check(changed(mlp(), lambda each: each.zero_()), X)
+    assert codes(found) == ["zero-weights"]
+    assert found.trial is None
+
+
+def test_what_was_found_is_told_in_words_and_numbers():
+    found = fanin.check(changed(mlp(), lambda each: each.zero_()), X, Y)
+    record = found.to_dict()
+    assert not found.ok
+    assert record["findings"][0]["code"] == "zero-weights"
+    assert "0.weight" in str(found)
+    assert "zero-weights" in found.to_pandas()["code"].tolist()
+    assert "Weights are zero" in found._repr_html_()
+    assert np.isfinite(record["vitals"]["signal_rms"][0])
+
+
+@pytest.mark.parametrize("wrong", [
+    lambda: fanin.check(mlp(), X[:, :5], Y),
+    lambda: fanin.check(mlp(), X, Y, loss="no_such_loss"),
+    lambda: fanin.check(mlp(), X, Y, optimizer="no_such_optimizer"),
+    lambda: fanin.check("mlp", X, Y),
+    lambda: fanin.check(mlp(), X, Y[:5]),
+])  # fmt: skip
+def test_mistakes_are_one_clear_error(wrong):
+    with pytest.raises(FaninError):
+        wrong()
+
+
+def test_steps_may_not_be_negative():
+    with pytest.raises(InvalidValueError, match="steps"):
+        fanin.check(mlp(), X, Y, steps=-1)
+
+
+def test_each_check_has_its_place_in_the_documentation():
+    from pathlib import Path
+
+    text = (Path(__file__).parents[1] / "docs" / "check.md").read_text()
+    assert [code for code in CHECKS if f"### {code}\n" not in text] == []
