@@ -19,11 +19,14 @@ Y = torch.tensor(DIGITS.target[:192])
 
 
 def mlp(activation=nn.ReLU, depth=2, *ends):
+    """Ends are modules, or called without arguments so that their weights are drawn here."""
     torch.manual_seed(1)
     layers = [nn.Linear(64, 40), activation()]
     for _ in range(depth - 1):
         layers += [nn.Linear(40, 40), activation()]
-    return nn.Sequential(*layers, nn.Linear(40, 10), *ends)
+    return nn.Sequential(
+        *layers, nn.Linear(40, 10), *(each if isinstance(each, nn.Module) else each() for each in ends)
+    )
 
 
 def cnn(activation=nn.ReLU):
@@ -89,6 +92,39 @@ def test_units_that_only_random_biases_tell_apart_are_a_warning(value):
     assert found.findings[0].severity == "warning"
 
 
+def dead(model):
+    with torch.no_grad():
+        for each in model.parameters():
+            if each.dim() == 1 and len(each) > 10:
+                each.fill_(-20.0)
+
+
+MISTAKES = {
+    "zero": (lambda model: without_biases(changed(model, lambda each: each.zero_())), ("zero-weights",)),
+    "constant": (lambda model: without_biases(changed(model, lambda each: each.fill_(0.1))), ("identical-units",)),
+    "too small": (lambda model: changed(model, lambda each: each.mul_(0.005)), ("weights-too-small",)),
+    "too large": (lambda model: changed(model, lambda each: each.mul_(30.0)), ("weights-too-large",)),
+    "dead": (dead, ("dead-units", "saturated-units", "collapsed-inputs")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize("make", [
+    lambda: mlp(nn.ReLU, 2), lambda: mlp(nn.ReLU, 8), lambda: mlp(nn.Tanh, 2), lambda: mlp(nn.Tanh, 8), cnn,
+    lambda: cnn(nn.Tanh),
+], ids=["relu 2", "relu 8", "tanh 2", "tanh 8", "cnn relu", "cnn tanh"])  # fmt: skip
+def test_the_mistakes_of_the_lecture_notes_are_found_at_every_seed(make, mistake, seed):
+    """A shallow network that trains for all that gets a warning at the least."""
+    model, (change, codes_of) = make(), MISTAKES[mistake]
+    fanin.init(model, "he_normal", example=X, seed=seed, quiet=True)
+    change(model)
+    found = fanin.check(model, X, Y)
+    assert codes(found)[:1] in [[code] for code in codes_of]
+    assert found.findings[0].where
+
+
 @pytest.mark.parametrize(("stddev", "code"), [(0.001, "weights-too-small"), (3.0, "weights-too-large")])
 @pytest.mark.parametrize("depth", [5, 8])
 def test_sizes_that_keep_a_deep_model_from_training(stddev, code, depth):
@@ -128,10 +164,12 @@ def test_a_log_softmax_before_a_cross_entropy_is_harmless():
 
 @pytest.mark.parametrize(("ends", "y", "loss", "code"), [
     ((), Y, "nll_loss", "logits-into-probabilities"),
+    ((), Y + 3, "cross_entropy", "targets-out-of-range"),
+    ((lambda: nn.Linear(10, 1),), (Y > 4).float()[:, None], "binary_cross_entropy", "logits-into-probabilities"),
     ((nn.Softmax(-1),), Y, "nll_loss", "logits-into-probabilities"),
-    ((nn.Linear(10, 1), nn.Softmax(-1)), (Y > 4).float()[:, None], "binary_cross_entropy", "one-unit-softmax"),
-    ((nn.Linear(10, 1), nn.Tanh()), 25.0 * Y[:, None].float(), "mse_loss", "targets-out-of-range"),
-    ((nn.Linear(10, 1),), X[:, 20], "mse_loss", "broadcast-loss"),
+    ((lambda: nn.Linear(10, 1), nn.Softmax(-1)), (Y > 4).float()[:, None], "binary_cross_entropy", "one-unit-softmax"),
+    ((lambda: nn.Linear(10, 1), nn.Tanh()), 25.0 * Y[:, None].float(), "mse_loss", "targets-out-of-range"),
+    ((lambda: nn.Linear(10, 1),), X[:, 20], "mse_loss", "broadcast-loss"),
 ])  # fmt: skip
 @pytest.mark.filterwarnings("ignore:Using a target size")
 def test_outputs_that_do_not_fit_the_loss(ends, y, loss, code):

@@ -18,8 +18,8 @@ __all__ = ["admitted", "made_up"]
 
 def admitted(
     model: Any, x: Any, y: Any, *, loss: Any, optimizer: Any, steps: int, seconds: float, seed: int
-) -> tuple[Patient, tuple[str, ...], ModelError | None]:  # fmt: skip
-    """The patient, sentences on what was not said, and the error of a loss that refuses the model's outputs, if any.
+) -> tuple[Patient, tuple[str, ...]]:  # fmt: skip
+    """The patient, and sentences on what was not said.
 
     Args and errors are those of `fanin.check`.
     """
@@ -55,9 +55,9 @@ def admitted(
     patient = Patient(
         info, vitals, adapter.setup(model, optimizer, loss), x, None if y is None else np.asarray(y),
         partial(adapter.values, model), None if y is None else adapter.loss_function(loss), train if trains else None,
-        seed,
+        refusal, seed,
     )  # fmt: skip
-    return patient, (*notes, *info.notes), refusal
+    return patient, (*notes, *info.notes)
 
 
 def made_up(adapter: ModuleType, model: Any) -> tuple[ModelInfo | None, Any, str]:

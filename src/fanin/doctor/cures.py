@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fanin.doctor.facts import Facts
+from fanin.errors import ModelError
 from fanin.initializers.draws import law_of
 from fanin.recipes import decided
 from fanin.recipes.verdicts import planned
@@ -119,7 +120,10 @@ def _outcome(facts: Facts, cure: Cure) -> Outcome | None:
         changed["targets"] = targets
     worst: Trial | None = None
     for plan in _draws(cure.plan):
-        trial = train(**changed, values=None if plan is None else drawn(plan))
+        try:
+            trial = train(**changed, values=None if plan is None else drawn(plan))
+        except ModelError:  # the changed model or the loss cannot be computed: this is no cure
+            return None
         if worst is None or facts.progress(trial, targets) < facts.progress(worst, targets):
             worst = trial
         if not _is_better(facts.learned, facts.progress(trial, targets)):

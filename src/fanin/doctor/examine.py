@@ -18,25 +18,33 @@ def examined(patient: Patient) -> tuple[tuple[Finding, ...], Trial | None]:
 
     A cure is tried on a copy, where there is one: what its cure changes is an error. Symptoms go with the first cause;
     where there is none, or nothing but their own cure helps, they stand alone.
+
+    Raises:
+        ModelError: If the loss does not take the model's outputs and no finding says why.
     """
     facts = Facts(patient)
+    findings = _findings(facts)
+    if facts.refusal is not None and all(each.severity != "error" for each in findings):
+        raise facts.refusal
+    return findings, facts.trial
+
+
+def _findings(facts: Facts) -> tuple[Finding, ...]:
     causes = sorted(
         (each for check in CHECKS.values() if not check.symptom for each in _found(facts, check)), key=_rank
     )
     symptoms = [check for check in CHECKS.values() if check.symptom]
     if facts.explained:
-        seen = [each.observed for check in symptoms for each in check.find(facts)]
-        return _with_symptoms(causes, seen), facts.trial
+        return _with_symptoms(causes, [each.observed for check in symptoms for each in check.find(facts)])
     judged = [each for check in symptoms for each in _found(facts, check)]
     if facts.explained:  # the same cure may have been tried for several symptoms: the first is nearest to the cause
         proven = next(each.finding.outcome for each in judged if each.finding.severity == "error")
         first = replace(judged[0].finding, severity="error", outcome=proven)
         findings = [_Judged(first, fact=False), *causes]
-        return _with_symptoms(findings, [each.finding.observed for each in judged[1:]]), facts.trial
+        return _with_symptoms(findings, [each.finding.observed for each in judged[1:]])
     if causes and causes[0].finding.severity == "warning":
-        seen = [each.finding.observed for each in judged if each.finding.severity == "warning"]
-        return _with_symptoms(causes, seen), facts.trial
-    return _with_symptoms(sorted([*causes, *judged], key=_rank), []), facts.trial
+        return _with_symptoms(causes, [each.finding.observed for each in judged if each.finding.severity == "warning"])
+    return _with_symptoms(sorted([*causes, *judged], key=_rank), [])
 
 
 @dataclass(frozen=True)

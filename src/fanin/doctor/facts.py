@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fanin.doctor.losses import Loss, identified
-from fanin.doctor.scores import Score, score
+from fanin.doctor.scores import Score, best_constant, score
+from fanin.errors import ModelError
 from fanin.recipes.graph import PASSING, Graph, trunk
 from fanin.records import ModelInfo, Op, Outcome, ParamInfo, Setup, Trial, Vitals
 
@@ -39,6 +40,7 @@ class Patient:
         values: From a parameter's path to its values.
         loss: From outputs and targets to the loss; None where none was given.
         train: None where nothing is to be trained.
+        refusal: The error of a loss that does not take the model's outputs.
         seed: Of the weights that cures draw.
     """
 
@@ -50,6 +52,7 @@ class Patient:
     values: Callable[[str], Array]
     loss: Callable[[Array, Array], float] | None = None
     train: Train | None = None
+    refusal: ModelError | None = None
     seed: int = 0
     memory: dict[str, Array] = field(default_factory=dict, compare=False, repr=False)
 
@@ -75,6 +78,7 @@ class Facts:
     Attributes:
         outcomes: What was tried so far.
         explained: Whether a fault was found already, so that the learning rate need not be doubted.
+        refusal: The error of a loss that does not take the model's outputs, or not those of a trained copy.
     """
 
     def __init__(self, patient: Patient):
@@ -86,6 +90,7 @@ class Facts:
         self.params: dict[str, ParamInfo] = self.graph.params
         self.outcomes: dict[Any, Outcome | None] = {}
         self.explained = False
+        self.refusal = patient.refusal
 
     def values(self, path: str) -> Array:
         """A parameter's values, read once."""
@@ -138,6 +143,14 @@ class Facts:
             at = op.inputs[0]
 
     @cached_property
+    def ends_in_weights(self) -> bool:
+        """Whether the output is what a weight has made, so that it may be any number."""
+        at = self.info.outputs[0] if len(self.info.outputs) == 1 else -1
+        while at >= 0 and self.ops[at].kind == "move":
+            at = self.ops[at].inputs[0]
+        return at >= 0 and self.ops[at].kind == "weight"
+
+    @cached_property
     def endings(self) -> tuple[str, ...]:
         """What the outputs went through last, in order, up to what the loss itself applies."""
         names = [self.ops[i].name or self.ops[i].kind for i in self.ending]
@@ -152,9 +165,24 @@ class Facts:
         return identified(self.patient.loss, self.output.shape, self.targets)
 
     @cached_property
+    def start(self) -> tuple[float, float]:
+        """The loss at the start, per example and output, and that of the best constant answer; nan if not known."""
+        if self.loss is None or self.output is None or self.targets is None:
+            return math.nan, math.nan
+        summed = {"mean": 1.0, "sum": float(self.targets.size)}.get(self.loss.reduction, math.nan)
+        constant = best_constant(self.targets, self.output, self.loss)
+        return self.vitals.loss / summed, constant if constant > 0 else math.nan
+
+    @cached_property
     def trial(self) -> Trial | None:
-        """The model trained as it is."""
-        return None if self.patient.train is None else self.patient.train()
+        """The model trained as it is; None where it is not, or the loss takes no more of what it returns."""
+        if self.patient.train is None:
+            return None
+        try:
+            return self.patient.train()
+        except ModelError as error:
+            self.refusal = error
+            return None
 
     def told(self, trial: Trial, targets: Array | None = None) -> tuple[str, float]:
         """What a training reached and what that is called: a score where there is one, else the last loss.

@@ -127,8 +127,8 @@ def logits_into_probabilities(facts: Facts) -> Iterator[Suspicion]:
         words = "probabilities" if _ends_in(facts, "softmax") else "outputs above 0"
         cure = "End in a log-softmax, or use a cross-entropy of logits."
     else:
-        bad = not facts.endings and bool((output < 0).any() or (output > 1).any())
-        words, cure = f"outputs from {output.min():.3g} to {output.max():.3g}", (
+        bad = not facts.endings and (facts.ends_in_weights or bool((output < 0).any() or (output > 1).any()))
+        words, cure = f"outputs that nothing bounds, here from {output.min():.3g} to {output.max():.3g},", (
             "End in a softmax or a sigmoid, or tell the loss that it gets logits (from_logits=True, "
             "BCEWithLogitsLoss)."
         )  # fmt: skip
@@ -138,6 +138,7 @@ def logits_into_probabilities(facts: Facts) -> Iterator[Suspicion]:
 
 def targets_out_of_range(facts: Facts) -> Iterator[Suspicion]:
     """Targets that no output can reach."""
+    yield from _missing_classes(facts)
     y, takes = facts.targets, _takes(facts)
     if y is None or facts.loss is None or facts.loss.axis is not None or not np.issubdtype(y.dtype, np.number):
         return
@@ -156,6 +157,22 @@ def targets_out_of_range(facts: Facts) -> Iterator[Suspicion]:
             "reached", f"targets between {low:g} and {high:g}",
             "Bring the targets into that range, or let the output be linear.",
             Cure(cut=_before_last(facts), targets=True) if takes == "values" else None,
+        )  # fmt: skip
+
+
+def _missing_classes(facts: Facts) -> Iterator[Suspicion]:
+    """Class numbers for which there is no output."""
+    y, output = facts.targets, facts.output
+    known = facts.loss is not None and facts.loss.axis is None
+    if y is None or output is None or output.ndim < 2 or known or not np.issubdtype(y.dtype, np.integer):
+        return
+    axis = output.ndim - 1 if facts.loss is None or facts.loss.axis is None else facts.loss.axis
+    classes, places = output.shape[axis], output.shape[:axis] + output.shape[axis + 1 :]
+    if classes > 1 and y.size == np.prod(places) and (y.max() >= classes or y.min() < 0):
+        yield Suspicion(
+            _last(facts), f"class numbers from {y.min()} to {y.max()} for {classes} outputs",
+            f"class numbers from 0 to {classes - 1}", f"Give the last layer {y.max() + 1} units, or number the classes "
+            "from 0.",
         )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ _OFF = 3.0
 """A standard deviation that is off by less is within what usual initializers differ by."""
 _FAR_OFF = 30.0
 """By this factor nobody's initializer is off on purpose."""
+_WILD = 10.0
+"""A loss so many times that of a constant answer is no start, whatever the first steps make of it."""
 
 
 def non_finite_weights(facts: Facts) -> Iterator[Suspicion]:
@@ -141,7 +143,8 @@ def _off_scale(facts: Facts, ratios: dict[str, float], word: str) -> Iterator[Su
     if not ratios:
         return
     path = next(iter(ratios))
-    far = max(max(ratio, 1 / ratio) for ratio in ratios.values()) > _FAR_OFF
+    start, constant = facts.start
+    far = max(max(ratio, 1 / ratio) for ratio in ratios.values()) > _FAR_OFF or start > _WILD * constant
     measured = float(facts.values(path).std(dtype=np.float64))
     factor = max(ratios[path], 1 / ratios[path])
     yield Suspicion(

@@ -133,7 +133,7 @@ def dead_units(facts: Facts) -> Iterator[Suspicion]:
     for index, op in enumerate(facts.ops):
         if op.kind == "activation" and op.name in ("relu", "relu6", "crelu") and facts.graph.live[index]:
             highest = facts.vitals.highest[index] if index < len(facts.vitals.highest) else np.array([])
-            if highest.size > 1 and op.shape[:1] >= (_BATCH,) and np.isfinite(highest).all():
+            if highest.size and op.shape[:1] >= (_BATCH,) and np.isfinite(highest).all():
                 found[index] = float(np.mean(highest <= 0))
     worst = {index: share for index, share in found.items() if share > _MANY}
     if worst:

@@ -8,7 +8,6 @@ import numpy as np
 
 from fanin.doctor.cures import Cure, can_help, is_still, redrawn, tried
 from fanin.doctor.facts import Facts
-from fanin.doctor.scores import best_constant
 from fanin.doctor.suspicions import Suspicion
 from fanin.recipes.audit import audit
 
@@ -116,7 +115,7 @@ def _rate(facts: Facts, factors: tuple[float, ...], word: str) -> Iterator[Suspi
         if outcome is not None and outcome.helps:
             yield Suspicion(
                 "the optimizer", f"{facts.setup.optimizer} with a learning rate of {rate:g}: after "
-                f"{outcome.steps} steps the {outcome.measure} is {outcome.before:.3g}",
+                f"{outcome.steps} steps the {outcome.measure} is {outcome.before:.3g}{_pace(facts)}",
                 f"{outcome.after:.3g}, as with a rate of {rate * factor:g}",
                 f"Use a learning rate of about {rate * factor:g}.", cure, "warning", None,
                 "warning" if factor == _RAISED[0] else "error",
@@ -124,14 +123,16 @@ def _rate(facts: Facts, factors: tuple[float, ...], word: str) -> Iterator[Suspi
             return
 
 
+def _pace(facts: Facts) -> str:
+    """How much a step changes weights, in words; nothing where that is not known."""
+    updates = [] if facts.trial is None else [each for each in facts.trial.updates.values() if math.isfinite(each)]
+    return f"; a step changes the middle weight by {np.median(updates):.2g} of its size" if updates else ""
+
+
 def imbalanced_start(facts: Facts) -> Iterator[Suspicion]:
     """A loss at the start far above that of the best answer that ignores the inputs."""
-    if facts.loss is None or facts.output is None or facts.targets is None or not math.isfinite(facts.vitals.loss):
-        return
-    constant = best_constant(facts.targets, facts.output, facts.loss)
-    size = {"mean": 1.0, "sum": float(facts.targets.size)}.get(facts.loss.reduction, math.nan)
-    start = facts.vitals.loss / size
-    if math.isfinite(start) and constant > 0 and start > _OFF * constant:
+    start, constant = facts.start
+    if start > _OFF * constant:
         heads = frozenset(path for index in facts.graph.heads for path in facts.ops[index].params)
         yield Suspicion(
             facts.place(max(facts.graph.heads, default=len(facts.ops) - 1)),
