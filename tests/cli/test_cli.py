@@ -238,11 +238,12 @@ def test_report_must_not_overwrite_the_store(fanin, toy, tmp_path):
 def test_interruption_exits_130_and_keeps_finished_runs(fanin, toy, tmp_path, monkeypatch):
     from fanin.progress import Lines
 
-    told = Lines.finished
+    told, done = Lines.finished, []
 
     def finished(self, runs):
         told(self, runs)
-        if self._done_runs == 3:
+        done.append(self._done_runs)
+        if self._done_runs >= 3:  # how many end together is measured
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Lines, "finished", finished)
@@ -252,7 +253,7 @@ def test_interruption_exits_130_and_keeps_finished_runs(fanin, toy, tmp_path, mo
     assert "Traceback" not in err
     assert made(tmp_path) == ["fanin.sqlite"]
     with Store(tmp_path / "fanin.sqlite") as store:
-        assert len(store) == 3
+        assert len(store) == done[-1] < 20
     monkeypatch.setattr(Lines, "finished", told)
     code, out, _ = fanin("compare", *toy.flags, "--seeds", "10", "--json")
     assert code == 0

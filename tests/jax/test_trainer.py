@@ -203,7 +203,7 @@ def test_training_alone_and_together_equals_a_plain_loop(trained: Trainer, task:
 @pytest.mark.parametrize(
     ("build", "call"),
     [
-        pytest.param(convolutions, Call("sgd", momentum=0.9, nesterov=True), id="convolutions"),
+        pytest.param(convolutions, Call("sgd", momentum=0.9, nesterov=True), id="convolutions", marks=pytest.mark.slow),
         pytest.param(Sequences, Call("adamw", weight_decay=0.1), id="sequences", marks=pytest.mark.slow),
         # It scales by the size of a whole weight.
         pytest.param(dense, Call("lamb"), id="lamb", marks=pytest.mark.slow),

@@ -84,7 +84,11 @@ NETWORKS: dict[str, Callable[[], keras.Model]] = {
 }
 
 
-@pytest.fixture(params=sorted(NETWORKS))
+COSTLY = ("attention", "recurrent")
+"""Compiled for most of a minute."""
+
+
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in COSTLY)) for name in sorted(NETWORKS)])
 def network_name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

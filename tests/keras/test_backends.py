@@ -15,6 +15,8 @@ import pytest
 from fanin import sample
 from fanin.initializers import INITIALIZERS
 
+pytestmark = pytest.mark.slow  # three processes that import everything
+
 BACKENDS = ("jax", "tensorflow", "torch")
 SHIPPED = ("random_initializers_test.py", "constant_initializers_test.py")
 # STFT is Keras's own class: each backend computes its sines in float32 in its own way.

@@ -65,8 +65,9 @@ def test_an_optimizer_as_a_text_and_a_schedule() -> None:
     assert (found.optimizer, found.learning_rate, found.momentum) == ("rmsprop", None, 0.2)
     with pytest.raises(UnknownNameError, match="Did you mean adam"):
         setup(model, "adm")
-    with pytest.raises(InvalidValueError, match="lr"):
-        setup(model, "adam(lr=0.1)")
+    assert setup(model, "adam(lr=0.1)").learning_rate == 0.1
+    with pytest.raises(InvalidValueError, match="speed"):
+        setup(model, "adam(speed=0.1)")
 
 
 class Hidden(keras.Model):

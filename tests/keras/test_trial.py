@@ -74,7 +74,9 @@ def clone(model: keras.Model) -> keras.Model:
     ("build", "make"),
     [
         (plain, lambda: keras.optimizers.AdamW(ExponentialDecay(0.05, 2, 0.5), clipnorm=0.5)),
-        (convolutions, lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True)),
+        pytest.param(
+            convolutions, lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True), marks=pytest.mark.slow
+        ),
         (half, lambda: keras.optimizers.Adam(0.01)),
     ],
     ids=["plain", "convolutions", "half"],
