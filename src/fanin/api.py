@@ -1,15 +1,13 @@
 """The verbs of fanin as Python functions; each only puts the parts together."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from fanin.errors import InvalidValueError, ModelError
+from fanin.errors import InvalidValueError
 from fanin.initializers.draws import sample
-from fanin.records import Init, ModelInfo, ModelSpec, Plan, PlanEntry, Task
+from fanin.records import Init, ModelInfo, ModelSpec, Plan, Task
 
 if TYPE_CHECKING:
     from fanin.doctor import Checkup
@@ -17,10 +15,13 @@ if TYPE_CHECKING:
     from fanin.experiments.results import Results
     from fanin.experiments.spec import Experiment
     from fanin.recipes.audit import Audit
+    from fanin.studies import Answer
     from fanin.theory.card import Card
     from fanin.theory.diagram import PhaseDiagram
 
-__all__ = ["audit", "check", "compare", "describe", "estimate", "init", "plan", "run_experiment", "sample", "theory"]
+__all__ = [
+    "audit", "check", "compare", "describe", "estimate", "init", "plan", "run_experiment", "sample", "study", "theory",
+]  # fmt: skip
 
 Patterns = str | Iterable[str]
 
@@ -207,6 +208,7 @@ def init(
     Raises:
         FaninError: If something given cannot be; the model is as it was.
     """
+    from fanin.applying import rescaled, restored, shown
     from fanin.frameworks import adapter_of
 
     adapter = adapter_of(model)
@@ -227,71 +229,13 @@ def init(
     if tuning and batch is None:
         raise InvalidValueError(f"{recipe} looks at data", given="no batch", hint="Give one: calibrate=x.")
     tuned = bool(tuning) or calibrate is not None
-    with _progress(decided, quiet) as advance, _restored(adapter, model, decided if tuned else None):
+    with shown(decided, quiet) as advance, restored(adapter, model, decided if tuned else None):
         adapter.fill(model, decided, advance)
         if tuned:
-            decided = _tuned(adapter, model, decided, tuning, batch, targets, loss)
+            decided = rescaled(adapter, model, decided, tuning, batch, targets, loss)
     if not quiet:
         print(_summary(decided))
     return decided
-
-
-def _tuned(adapter: ModuleType, model: Any, decided: Plan, tuning: str, batch: Any, targets: Any, loss: Any) -> Plan:
-    """Rescale the weights on a batch; returns the plan with the factors in it."""
-    if tuning in ("", "lsuv"):
-        wanted = {e.param.path: 1.0 if tuning else e.output for e in decided.chosen if tuning or e.output is not None}
-        factors = adapter.calibrate(model, batch, wanted, of="variance" if tuning else "second_moment")
-    else:
-        from importlib import import_module
-
-        verbs = import_module(f"{adapter.__package__}.tuning")
-        paths = [entry.param.path for entry in decided.chosen if entry.param.axes and entry.init != Init("zeros")]
-        factors = getattr(verbs, tuning)(model, batch, targets, loss=loss, paths=paths)
-
-    def rescaled(entry: PlanEntry) -> PlanEntry:
-        """The entry with its factor, for each gate."""
-        factor = factors.get(entry.param.path)
-        scales = entry.scales or (1.0,) * entry.param.gates
-        return entry if factor is None else replace(entry, scales=tuple(factor * each for each in scales))
-
-    return replace(decided, entries=tuple(map(rescaled, decided.entries)))
-
-
-@contextmanager
-def _restored(adapter: ModuleType, model: Any, changed: Plan | None) -> Iterator[None]:
-    """If something fails, the old values of what a plan changes come back; `fill` alone undoes itself."""
-    try:
-        old = {} if changed is None else {e.param.path: adapter.values(model, e.param.path) for e in changed.chosen}
-    except ModelError:  # without memory, as on the meta device: there is nothing that could come back
-        old = {}
-    try:
-        yield
-    except BaseException:
-        if old:
-            adapter.write(model, old)
-        raise
-
-
-@contextmanager
-def _progress(decided: Plan, quiet: bool) -> Iterator[Callable[[int], None] | None]:
-    """A bar for plans that take more than about two seconds."""
-    import math
-    import sys
-
-    numbers = sum(math.prod(entry.param.shape) for entry in decided.chosen)
-    if quiet or numbers < _LONG or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("drawing weights", total=numbers)
-        yield lambda done: bar.update(task, advance=done)
-
-
-_LONG = 200_000_000
-"""Numbers that take about two seconds to draw."""
 
 
 def _summary(decided: Plan) -> str:
@@ -358,6 +302,36 @@ def check(
     )  # fmt: skip
     findings, trial = examined(patient)
     return Checkup(findings, patient.info, patient.vitals, patient.setup, trial, notes)
+
+
+def study(
+    name: str,
+    *,
+    full: bool = False,
+    seeds: int = 8,
+    store: str | Path | None = None,
+    progress: "Progress | None" = None,
+) -> "Answer":
+    """Put a claim about initialization to the test.
+
+    Args:
+        name: A study of `fanin.studies.STUDIES`, or one's own, ``file.py:study``.
+        full: The size of the original instead of small digits.
+        seeds: Paired repetitions; below 6 nothing is decided.
+        store: A file that keeps finished runs, or None.
+        progress: Who is told how it goes.
+
+    Returns:
+        The verdict with its numbers.
+
+    Raises:
+        FaninError: If something given cannot be.
+    """
+    from fanin.experiments.executor import Quiet
+    from fanin.studies import Conditions, find
+
+    where = None if store is None else Path(store)
+    return find(name)(Conditions("full" if full else "quick", seeds, where, progress or Quiet()))
 
 
 def theory(activation: str, *, with_diagram: bool = False) -> "tuple[Card, PhaseDiagram | None]":

@@ -8,6 +8,7 @@ from fanin.cli.common import app
 from fanin.cli.compare import compare
 from fanin.cli.listing import list_
 from fanin.cli.plan import plan
+from fanin.cli.studies import studies, study
 from fanin.cli.theory import theory
 from fanin.errors import FaninError
 
@@ -17,6 +18,8 @@ app.command()(compare)
 app.command()(check)
 app.command()(plan)
 app.command()(theory)
+app.command()(studies)
+app.command()(study)
 app.command("list")(list_)
 
 

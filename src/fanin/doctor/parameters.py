@@ -12,7 +12,7 @@ from fanin.initializers.draws import law_of
 from fanin.recipes.audit import unwritten
 from fanin.recipes.repeats import beginning, repeats
 from fanin.recipes.verdicts import expected_stddev
-from fanin.records import ParamInfo
+from fanin.records import ParamInfo, PlanEntry
 
 __all__ = [
     "distinct_units", "identical_units", "non_finite_weights", "repeated_weights", "tied_scale",
@@ -144,7 +144,9 @@ def _off_scale(facts: Facts, ratios: dict[str, float], word: str) -> Iterator[Su
         return
     path = next(iter(ratios))
     start, constant = facts.start
-    far = max(max(ratio, 1 / ratio) for ratio in ratios.values()) > _FAR_OFF or start > _WILD * constant
+    # A table may be small: what follows it makes up for that within a few steps.
+    told = [max(ratio, 1 / ratio) for each, ratio in ratios.items() if facts.params[each].role != "embedding"]
+    far = max(told, default=1.0) > _FAR_OFF or start > _WILD * constant
     measured = float(facts.values(path).std(dtype=np.float64))
     factor = max(ratios[path], 1 / ratios[path])
     yield Suspicion(
@@ -163,10 +165,19 @@ def _ratios(facts: Facts) -> dict[str, float]:
             continue
         expected = expected_stddev(param, law_of(param, entry.init), entry.scales)
         measured = float(np.sqrt(np.mean(np.square(facts.values(param.path), dtype=np.float64))))
-        if expected > 0 and 0 < measured < np.inf and not _is_normalised(facts, param.path):
+        harmless = _is_normalised(facts, param.path) or _suits_its_input(facts, entry)
+        if expected > 0 and 0 < measured < np.inf and not harmless:
             found[param.path] = measured / expected
     order = {param.path: at for at, param in enumerate(facts.used)}
     return dict(sorted(found.items(), key=lambda each: order.get(each[0], len(order))))
+
+
+def _suits_its_input(facts: Facts, entry: PlanEntry) -> bool:
+    """Whether a weight's output on this batch has about the size that it is meant to have, whatever its own size."""
+    sizes = [facts.vitals.signal_rms[use] for use in facts.graph.used_by.get(entry.param.path, ())]
+    if not sizes or not entry.output:
+        return False
+    return 1 / _OFF < sizes[0] / float(np.sqrt(entry.output)) < _OFF
 
 
 def _is_normalised(facts: Facts, path: str) -> bool:

@@ -36,6 +36,8 @@ _BATCH = 16
 _BLOCKS = ("argmax", "argmin", "round", "floor", "ceil", "sign", "detach", "stop_gradient", "heaviside", "one_hot")
 """Steps whose output does not change with their input, or through which no gradient is sent."""
 _DROPPED = 0.8
+_LOST = 1e-25
+"""A gradient below this may have become 0 a layer further by itself."""
 
 
 def non_finite_signal(facts: Facts) -> Iterator[Suspicion]:
@@ -63,12 +65,33 @@ def gradient_blocked(facts: Facts) -> Iterator[Suspicion]:
                 "Leave it out during training, or use a smooth function in its place.",
             )  # fmt: skip
             return
+    yield from _cut(facts)
     used = {param.path for param in facts.used}
     if math.isfinite(facts.vitals.loss) and used and not _reached(facts, used, zero=True):
         yield Suspicion(
             "the loss", "it does not depend on any parameter", "a gradient for each parameter",
             "Compute the loss from the outputs themselves: not from their argmax, a detached copy or an array.",
         )  # fmt: skip
+
+
+def _cut(facts: Facts) -> Iterator[Suspicion]:
+    """A place that no step shows where the gradient ends: behind it there is one, before it exactly none."""
+    zeros = {p.path for p in facts.used if "out" in p.axes and not facts.values(p.path).any()}
+    silent = [i for i in facts.weights if facts.ops[i].params[0] in facts.stuck]
+    heard = [i for i in facts.weights if facts.vitals.param_gradients.get(facts.ops[i].params[0], 0.0) > _LOST]
+    if zeros or not silent or not heard or max(silent) > min(heard) or _has_dead_layer(facts):
+        return
+    yield Suspicion(
+        facts.place(max(silent)), f"{facts.ops[max(silent)].params[0]} has a gradient of exactly 0, "
+        f"{facts.ops[min(heard)].params[0]} behind it has one", "a gradient for each parameter",
+        "Look between the two for what stops the gradient: stop_gradient, detach, a conversion to an array.",
+    )  # fmt: skip
+
+
+def _has_dead_layer(facts: Facts) -> bool:
+    """Whether all units of some activation give one number for everything, which sends no gradient either."""
+    known = (facts.vitals.quantiles[i] for i, op in enumerate(facts.ops) if op.kind == "activation")
+    return any(not np.ptp(each) > 0 for each in known)
 
 
 def _reached(facts: Facts, paths: set[str], *, zero: bool = False) -> bool:

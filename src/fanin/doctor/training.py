@@ -28,17 +28,18 @@ _OFF = 3.0
 def frozen_parameters(facts: Facts) -> Iterator[Suspicion]:
     """Models of which nothing is trained, or random layers that stay as they are."""
     frozen = [p for p in facts.used if p.path in facts.setup.frozen]
-    if frozen and len(frozen) == len(facts.used):
+    trained = [p for p in facts.used if p.path not in facts.setup.frozen]
+    if facts.setup.frozen and not trained:
         yield Suspicion(
-            frozen[0].path, f"none of the {len(frozen)} parameters is trained", "parameters that are trained",
-            "Set requires_grad (PyTorch) or trainable (Keras) to True.",
+            facts.setup.frozen[0], f"none of the {len(facts.setup.frozen)} parameters is trained",
+            "parameters that are trained", "Set requires_grad (PyTorch) or trainable (Keras) to True.",
         )  # fmt: skip
-    elif frozen:
+    elif facts.setup.frozen:
         told = audit(replace(facts.info, params=tuple(frozen)), facts.values)
         drawn = [line.path for line in told.lines if line.looks_like and facts.params[line.path].axes]
         known = f"; {len(drawn)} of them look as they were drawn" if drawn else ""
         yield Suspicion(
-            (drawn or [frozen[0].path])[0], f"{len(frozen)} of {len(facts.used)} parameters are not trained{known}",
+            (drawn or facts.setup.frozen)[0], f"{len(facts.setup.frozen)} parameters are not trained{known}",
             "frozen layers hold trained weights", "If these layers hold random weights, train them as well.",
             severity="warning" if drawn else "info", unproven="warning" if drawn else "info",
         )  # fmt: skip
