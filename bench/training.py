@@ -1,6 +1,7 @@
 """Do networks that fanin initialises train better? Small versions of hard networks, against peers, with statistics.
 
-python bench/training.py [--quick] [--json] [--keep] [--only NAME ...] [--ways NAME ...] [--runs training.jsonl]
+python bench/training.py [--quick] [--json] [--keep] [--framework torch] [--only NAME ...] [--ways NAME ...]
+    [--runs training.jsonl]
 
 Each network is trained on digits or MNIST from initial weights of each way: fanin's recipe `auto`, the framework's
 default, one classical initializer for all weights (He, or Glorot for sigmoids), LSUV and AnyInit. The learning rate
@@ -316,6 +317,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two small networks, two seeds: no verdicts")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--keep", action="store_true", help="write bench/results/training.json")
+    parser.add_argument("--framework", choices=("torch", "keras"), help="its networks alone")
     parser.add_argument("--only", nargs="+", default=[], help="networks whose name has one of these words")
     parser.add_argument("--ways", nargs="+", default=[], help="only these ways, such as fanin")
     parser.add_argument("--runs", type=Path, default=Path(tempfile.gettempdir()) / "fanin_training.jsonl")
@@ -323,7 +325,10 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("KERAS_BACKEND", "jax")
     words = options.only or (["mlp 20 sigmoid", "6 pre-norm"] if options.quick else [""])
-    chosen = [setup for setup in SETUPS if any(word in setup.name for word in words)]
+    chosen = [
+        setup for setup in SETUPS
+        if any(word in setup.name for word in words) and options.framework in (None, setup.framework)
+    ]  # fmt: skip
     seeds = SEEDS[:2] if options.quick else SEEDS
     errors: dict[str, dict[str, str]] = {}
     with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
