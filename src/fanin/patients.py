@@ -11,7 +11,7 @@ from fanin.doctor import Patient
 from fanin.errors import InvalidValueError, ModelError
 from fanin.frameworks import adapter_of, framework_of
 from fanin.initializers.streams import check_seed
-from fanin.records import ModelInfo
+from fanin.records import ModelInfo, Vitals
 
 __all__ = ["admitted", "made_up"]
 
@@ -37,15 +37,17 @@ def admitted(
     if y is not None and loss is None:
         loss, note = _usual_loss(model, y, framework.losses)
         notes += [note] if note else []
-    info = adapter.describe(model, x)
     refusal: ModelError | None = None
     try:
-        vitals = adapter.probe(model, x, y, loss, **mode)
+        info, vitals = _observed(adapter, model, x, y, loss, mode)
     except ModelError as error:  # why the loss refuses these outputs is for the doctor to find
-        refusal, vitals = error, adapter.probe(model, x, **mode)
+        refusal = error
+        info, vitals = _observed(adapter, model, x, None, None, mode)
 
     def train(*, example: Any = None, targets: Any = None, learning_rate: float | None = None, **changed: Any) -> Any:
         """A copy, trained with what is changed."""
+        if changed.get("cut") is not None and _steps(adapter.describe(model, x)) != _steps(info):
+            raise ModelError("The model computes other steps with gradients than without")
         return adapter.trial(
             model, x if example is None else example, y if targets is None else targets, loss=loss,
             optimizer=optimizer, learning_rate=learning_rate, steps=steps, seconds=seconds, **changed,
@@ -58,6 +60,20 @@ def admitted(
         refusal, seed,
     )  # fmt: skip
     return patient, (*notes, *info.notes)
+
+
+def _observed(
+    adapter: ModuleType, model: Any, x: Any, y: Any, loss: Any, mode: Mapping[str, Any]
+) -> tuple[ModelInfo, Vitals]:
+    """What a model computes, and what the batch does to it; in one run where the framework allows that."""
+    if hasattr(adapter, "observe"):
+        seen: tuple[ModelInfo, Vitals] = adapter.observe(model, x, y, loss)
+        return seen
+    return adapter.describe(model, x), adapter.probe(model, x, y, loss, **mode)
+
+
+def _steps(info: ModelInfo) -> list[tuple[str, tuple[int, ...]]]:
+    return [(op.kind, op.shape) for op in info.ops]
 
 
 def made_up(adapter: ModuleType, model: Any) -> tuple[ModelInfo | None, Any, str]:

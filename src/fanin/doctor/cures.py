@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from fanin.doctor.facts import Facts
 from fanin.errors import ModelError
 from fanin.initializers.draws import law_of
-from fanin.recipes import decided
 from fanin.recipes.verdicts import planned
 from fanin.records import Outcome, Plan, Trial
 
@@ -50,7 +49,7 @@ class Cure:
 
 def redrawn(facts: Facts, paths: frozenset[str] | None = None) -> Plan:
     """The plan of `auto` for a model, for all parameters or for some."""
-    whole = decided(facts.info, "auto", seed=facts.patient.seed)
+    whole = facts.recommended
     if paths is None:
         return whole
     kept = tuple(e if e.param.path in paths else replace(e, init=None, reason="left as it is") for e in whole.entries)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from fanin.doctor.losses import Loss, identified
 from fanin.doctor.scores import Score, best_constant, score
 from fanin.errors import ModelError
+from fanin.recipes import decided
 from fanin.recipes.graph import PASSING, Graph, trunk
-from fanin.records import ModelInfo, Op, Outcome, ParamInfo, Setup, Trial, Vitals
+from fanin.records import ModelInfo, Op, Outcome, ParamInfo, Plan, Setup, Trial, Vitals
 
 __all__ = ["Facts", "Patient", "Train", "arrays_of"]
 
@@ -104,6 +105,11 @@ class Facts:
         """The floating parameters that steps use, in executed order."""
         paths = dict.fromkeys(path for op in self.ops for path in op.params)
         return tuple(self.params[path] for path in paths if path in self.params and "float" in self.params[path].dtype)
+
+    @cached_property
+    def recommended(self) -> Plan:
+        """What `auto` would do with the model."""
+        return decided(self.info, "auto", seed=self.patient.seed)
 
     @cached_property
     def weights(self) -> tuple[int, ...]:
