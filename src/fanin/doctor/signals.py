@@ -79,7 +79,9 @@ def _cut(facts: Facts) -> Iterator[Suspicion]:
     zeros = {p.path for p in facts.used if "out" in p.axes and not facts.values(p.path).any()}
     silent = [i for i in facts.weights if facts.ops[i].params[0] in facts.stuck]
     heard = [i for i in facts.weights if facts.vitals.param_gradients.get(facts.ops[i].params[0], 0.0) > _LOST]
-    if zeros or not silent or not heard or max(silent) > min(heard) or _has_dead_layer(facts):
+    if zeros or not silent or not heard or _has_dead_layer(facts):
+        return
+    if next((i for i in facts.weights if i > max(silent)), None) != min(heard):  # lost on the way, not cut
         return
     yield Suspicion(
         facts.place(max(silent)), f"{facts.ops[max(silent)].params[0]} has a gradient of exactly 0, "
@@ -89,9 +91,11 @@ def _cut(facts: Facts) -> Iterator[Suspicion]:
 
 
 def _has_dead_layer(facts: Facts) -> bool:
-    """Whether all units of some activation give one number for everything, which sends no gradient either."""
-    known = (facts.vitals.quantiles[i] for i, op in enumerate(facts.ops) if op.kind == "activation")
-    return any(not np.ptp(each) > 0 for each in known)
+    """Whether some activation is off or at its bounds for everything, which sends no gradient either."""
+    known = [(op.name, facts.vitals.quantiles[i]) for i, op in enumerate(facts.ops) if op.kind == "activation"]
+    return any(
+        not np.ptp(each) > 0 or (name in _BOUNDS and _saturated(each, _BOUNDS[name]) > _MOST) for name, each in known
+    )
 
 
 def _reached(facts: Facts, paths: set[str], *, zero: bool = False) -> bool:
