@@ -186,6 +186,7 @@ def analyse(experiment: Experiment, results: Results) -> Analysis:
     by_rate = {arm: _by_rate(experiment, arm, results) for arm in experiment.arms}
 
     def summary(arm: Arm) -> ArmSummary:
+        """What the runs of one initializer came to, at its learning rate."""
         diverged = sum(r.status == "diverged" for r in runs[arm])
         stuck = sum(r.status == "finished" and is_stuck(experiment, r) for r in runs[arm])
         comparison = compared.get(arm)

@@ -99,6 +99,7 @@ def _make(
     default = dtype
 
     def init(key: Any, shape: Sequence[int], dtype: Any = default, out_sharding: Any = None) -> jax.Array:
+        """An array drawn with a key, called as JAX calls its initializers."""
         shape = tuple(int(size) for size in shape)
         kind = _dtype(dtype)
         named = _named_axes(shape, *axes)
