@@ -145,7 +145,7 @@ def _bidirectional(recorder: Recorder, layer: Layer, *args: Any, **kwargs: Any) 
 def _time_distributed(recorder: Recorder, layer: Layer, inputs: Any, *args: Any, **kwargs: Any) -> Any:
     """The layer within, on all time steps at once, as further examples of the batch."""
     if layer.layer._call_has_mask_arg and kwargs.get("mask") is not None:
-        raise NotImplementedError("the layer within is given a mask")
+        raise TypeError("the layer within is given a mask")
     batch, steps, *rest = inputs.shape
     inner = {"training": kwargs["training"]} if layer.layer._call_has_training_arg and "training" in kwargs else {}
     outputs = layer.layer(keras.ops.reshape(inputs, (batch * steps, *rest)), **inner)
@@ -155,7 +155,7 @@ def _time_distributed(recorder: Recorder, layer: Layer, inputs: Any, *args: Any,
 def _spectral(recorder: Recorder, layer: Layer, inputs: Any, *args: Any, **kwargs: Any) -> Any:
     """The wrapped layer with its weights as they are; training divides them by their largest singular value first."""
     if kwargs.get("training"):
-        raise NotImplementedError("training changes its weights before they are used")
+        raise TypeError("training changes its weights before they are used")
     return layer.layer(inputs)
 
 

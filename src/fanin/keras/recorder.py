@@ -159,7 +159,7 @@ class Recorder:
         expansion = self.expansions[kinds[0]] if kinds and type(layer).call is kinds[0].call else None
         try:
             if getattr(layer, "quantization_mode", None) is not None:
-                raise NotImplementedError("its weights are quantized")
+                raise TypeError("its weights are quantized")
             if expansion is not None:
                 return expansion(self, layer, *args, **kwargs)
             outputs = self._opened(layer, *args, **kwargs)
