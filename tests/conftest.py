@@ -51,13 +51,23 @@ def made_up_result(outcome: float | tuple[float, float] | None, start: float, se
     if outcome is None:
         gone = (math.nan, math.nan, math.nan)
         return RunResult(
-            "diverged", 12, STEPS, (2.0, *gone), (2.0, *gone), (start, *gone), math.nan, math.nan, signals, 0.5
+            "diverged",
+            12,
+            STEPS,
+            (2.0, *gone),
+            (2.0, *gone),
+            (start, *gone),
+            math.nan,
+            math.nan,
+            signals,
+            0.5,
+            (start, *gone),
         )
     val, test = outcome if isinstance(outcome, tuple) else (outcome, outcome)
     curve = tuple(start + (val - start) * (i + 1) / len(STEPS) for i in range(len(STEPS)))
     losses = tuple(max(0.05, 2.0 - 0.1 * i + 0.001 * (seed % 7) - 0.5 * val) for i in range(len(STEPS)))
     loss = 1.5 - test / 2
-    return RunResult("finished", None, STEPS, losses, losses, curve, loss, test, signals, 0.25)
+    return RunResult("finished", None, STEPS, losses, losses, curve, loss, test, signals, 0.25, curve)
 
 
 def made_up_runs(decided: Experiment, quality: Quality, chosen: Mapping[Arm, float] | None = None) -> dict[Run, Any]:

@@ -108,6 +108,7 @@ def results(draw):
         test_metric=draw(anything),
         signals=draw(st.none() | st.builds(Signals, names, rms, rms)),
         seconds=draw(st.floats(0, 1e6)),
+        train_metric=draw(curve | st.just(())),
     )
 
 

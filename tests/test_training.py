@@ -61,7 +61,7 @@ def test_what_came_after_a_divergence_is_not_shown(diverged_at: int, shown: int)
 
 def test_weights_that_are_no_numbers_at_the_end_are_a_divergence() -> None:
     gone = np.array([1.0, np.nan])
-    result = outcome((2, 4), -1, (np.ones(2), gone, gone), (1.0, 1.0), Signals((), (), ()), 1.0)
+    result = outcome((2, 4), -1, (np.ones(2), gone, gone, gone), (1.0, 1.0), Signals((), (), ()), 1.0)
     assert (result.status, result.diverged_at) == ("diverged", 4)
 
 

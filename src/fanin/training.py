@@ -25,6 +25,7 @@ __all__ = [
     "call_build",
     "channels_first",
     "cores",
+    "evaluated",
     "evaluation_steps",
     "misfit",
     "outcome",
@@ -66,6 +67,12 @@ def evaluation_steps(examples: int, settings: Settings) -> tuple[int, ...]:
     total = steps_per_epoch(examples, settings.batch_size) * settings.epochs
     count = min(settings.evaluations, total)
     return tuple(round(total * (i + 1) / count) for i in range(count))
+
+
+def evaluated(task: Task) -> dict[str, int]:
+    """How many examples of each part are evaluated: all, but of the training data at most one batch."""
+    seen = min(EVALUATION_BATCH, len(task.x_train), len(task.x_val))
+    return {"seen": seen, "val": len(task.x_val), "test": len(task.x_test)}
 
 
 @lru_cache(maxsize=64)
@@ -154,7 +161,7 @@ def outcome(
     Args:
         marks: Steps done before each evaluation.
         diverged_at: The first step whose loss was not finite, or -1.
-        curves: Training loss, validation loss and validation metric at each evaluation.
+        curves: Training loss, validation loss, validation metric and training metric at each evaluation.
         test: Loss and metric on the test data.
         signals: Measured at step 0.
         seconds: Wall time of the run's share of its chunk.
@@ -165,7 +172,9 @@ def outcome(
     finished = diverged_at < 0
     # What a run's weights score after it diverged is no result of training.
     valid = np.array([finished or mark <= diverged_at for mark in marks])
-    train_loss, val_loss, val_metric = (tuple(np.where(valid, curve, np.nan).tolist()) for curve in curves)
+    train_loss, val_loss, val_metric, train_metric = (
+        tuple(np.where(valid, curve, np.nan).tolist()) for curve in curves
+    )
     return RunResult(
         status="finished" if finished else "diverged",
         diverged_at=None if finished else diverged_at,
@@ -177,6 +186,7 @@ def outcome(
         test_metric=test[1] if finished else float("nan"),
         signals=signals,
         seconds=seconds,
+        train_metric=train_metric,
     )
 
 

@@ -82,7 +82,8 @@ def test_every_run_is_trained_and_kept(decided, first):
     assert (spy.runs, spy.steps) == (4, 4 * steps)
     for result in results.values():
         assert (result.status, result.diverged_at, result.steps[-1]) == ("finished", None, steps)
-        assert len(result.steps) == len(result.train_loss) == len(result.val_loss) == len(result.val_metric)
+        curves = (result.train_loss, result.val_loss, result.val_metric, result.train_metric)
+        assert {len(result.steps)} == set(map(len, curves))
         assert all(math.isfinite(value) for value in (*result.train_loss, *result.val_loss, result.test_loss))
         assert len(result.signals.layers) == 2
     with Store(path) as store:

@@ -58,7 +58,10 @@ def test_dead_units_at_the_start_do_not_depend_on_the_size_of_weights(answers):
 def test_the_four_mistakes_are_measured_by_layer(answers):
     numbers = answers["what-not-to-do"].numbers
     assert numbers["zeros"]["signal 3"] == [0, 0]
-    assert numbers["zeros"]["log10 gradient 1"] == [-38, -38]
+    assert numbers["zeros"]["gradient 1"] == [0, 0]
+    assert numbers["zeros"]["no gradient 1"] == [100, 100]
+    small = numbers["random_normal(stddev=0.001)"]
+    assert 0 < max(small["gradient 1"]) < 1e-3 * min(small["gradient 3"])
     assert numbers["constant(value=0.5)"]["distinct"] == [pytest.approx(100 * 3 / 21, abs=1e-3)] * 2
     good, large = numbers["glorot_normal"], numbers["random_normal(stddev=1.0)"]
     assert min(large["saturated 1"]) > 5 * max(good["saturated 1"])

@@ -134,7 +134,25 @@ def test_the_verdict_follows_the_world(name, holds, fabricate, monkeypatch):
     for each in answer.claims:
         assert each.claim.endswith(".")
         assert np.isfinite([each.effect, each.low, each.high, each.p]).all()
-    assert set(answer.numbers) == {trial.name for trial in STUDIES[name].run.quick}
+    trials = STUDIES[name].run.quick
+    drawn = {"curves"} if any(trial.curves for trial in trials) else set()
+    assert set(answer.numbers) == {*drawn, *(trial.name for trial in trials)}
+
+
+def test_curves_are_medians_and_quartiles_over_seeds_and_a_lost_run_is_the_worst(fabricate, monkeypatch):
+    def made_up(decided, _):
+        ends = (0.5, 0.6, 0.7, 0.8, None)  # one of five diverges
+        runs = fabricate.runs(decided, lambda label, seed, rate: ends[seed % 5])
+        return Results(decided, runs, analyse(decided, runs), ())
+
+    monkeypatch.setattr("fanin.studies.trials.ran", made_up)
+    curves = STUDIES["cifar10-xavier-vs-he"](Conditions(seeds=5)).numbers["curves"]
+    assert set(curves) == {"he_normal + relu", "glorot_uniform + tanh"}
+    for each in curves.values():
+        assert each["epochs"] == [1.25, 2.5, 3.75, 5.0]
+        for name in ("train_accuracy", "val_accuracy"):
+            assert (each[name]["low"][-1], each[name]["median"][-1], each[name]["high"][-1]) == (0.5, 0.6, 0.7)
+        assert each["train_loss"]["median"][-1] < each["train_loss"]["high"][-1] < math.inf
 
 
 OWN = """

@@ -20,7 +20,16 @@ from numpy.typing import NDArray
 from fanin.jax.backend import compiler_options, devices
 from fanin.jax.runs import Network, State, evaluate_function, signal_function, step_function
 from fanin.records import Program, Run, RunResult, Settings, Signals, Task
-from fanin.training import EVALUATION_BATCH, SIGNAL_BATCH, Weights, batch_order, evaluation_steps, outcome, spread
+from fanin.training import (
+    EVALUATION_BATCH,
+    SIGNAL_BATCH,
+    Weights,
+    batch_order,
+    evaluated,
+    evaluation_steps,
+    outcome,
+    spread,
+)
 
 __all__ = ["Trainer"]
 
@@ -64,6 +73,7 @@ class Trainer:
         self.net, self.task, self.settings, self.weights = net, task, settings, weights
         self.devices = devices()
         self.marks = evaluation_steps(len(task.x_train), settings)
+        self.counts = evaluated(task)
         self.longest = int(np.diff((0, *self.marks)).max())
         self._functions: dict[tuple[str, int], _Functions] = {}
         self._data: dict[Any, dict[str, Any]] = {}
@@ -87,6 +97,8 @@ class Trainer:
         return {
             "x": task.x_train.reshape(-1, *shape),
             "y": task.y_train.astype(dtype),
+            # As many as a batch of validation data, so that nothing more is compiled for them.
+            "seen": cut(task.x_train[: self.counts["seen"]], task.y_train[: self.counts["seen"]]),
             "val": cut(task.x_val, task.y_val),
             "test": cut(task.x_test, task.y_test),
         }
@@ -176,9 +188,9 @@ class Trainer:
         return state, np.stack([np.asarray(loss).reshape(len(runs)) for loss in collected], axis=1)
 
     def evaluate(self, program: Program, state: State, device: Any, part: str) -> tuple[Any, Any]:
-        """Mean loss and metric of each run of a chunk over ``val`` or ``test``."""
+        """Mean loss and metric of each run of a chunk over ``seen`` (some training data), ``val`` or ``test``."""
         functions, data = self.functions(program.loop, program.chunk), self._on(device)
-        count = len(self.task.x_val if part == "val" else self.task.x_test)
+        count = self.counts[part]
         rows = [[functions.evaluate(state, i, *batch) for batch in data[part]] for i in range(program.chunk)]
         loss, metric = (
             np.array(
@@ -199,19 +211,20 @@ class Trainer:
         functions = self.functions(program.loop, program.chunk)
         batch = data["x"][:SIGNAL_BATCH], data["y"][:SIGNAL_BATCH]
         signals = [functions.signals(state, i, *batch) for i in range(len(runs))]
-        train, val = [], []
+        train, val, seen = [], [], []
         for start, stop in zip((0, *self.marks), self.marks, strict=False):
             state, losses = self.advance(program, state, filled, device, start, stop)
             train.append(losses.astype(np.float64).mean(axis=1))
             val.append(self.evaluate(program, state, device, "val"))
+            seen.append(self.evaluate(program, state, device, "seen")[1])
             progress((stop - start) * len(runs))
         test = self.evaluate(program, state, device, "test")
         diverged_at = np.asarray(state.diverged_at).reshape(-1)
         seconds = (time.perf_counter() - begun) / len(runs)
-        losses, (val_losses, metrics) = np.array(train), np.array(val).transpose(1, 0, 2)
+        curves = (np.array(train), *np.array(val).transpose(1, 0, 2), np.array(seen))
         return [
             outcome(
-                self.marks, int(diverged_at[i]), (losses[:, i], val_losses[:, i], metrics[:, i]),
+                self.marks, int(diverged_at[i]), [curve[:, i] for curve in curves],
                 (float(test[0][i]), float(test[1][i])),
                 Signals(self.net.layers, *(tuple(np.asarray(rms, np.float64).tolist()) for rms in signals[i])), seconds,
             )

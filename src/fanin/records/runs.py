@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -143,6 +143,8 @@ class RunResult:
         test_loss, test_metric: The same on the test data, once, at the end.
         signals: Signal and gradient by layer at step 0.
         seconds: Wall time of the run's share of its chunk.
+        train_metric: The metric on some of the training data at each evaluation, for pictures; empty where a run was
+            kept before it was measured.
     """
 
     status: Literal["finished", "diverged"]
@@ -155,6 +157,7 @@ class RunResult:
     test_metric: float
     signals: Signals | None
     seconds: float
+    train_metric: tuple[float, ...] = ()
 
     def to_json(self) -> str:
         """One line of JSON; numbers that are not finite are written as null, ``inf`` and ``-inf`` as strings."""
@@ -170,8 +173,8 @@ class RunResult:
                 signal_rms=_numbers(record["signals"]["signal_rms"]),
                 gradient_rms=_numbers(record["signals"]["gradient_rms"]),
             )
-        for name in ("train_loss", "val_loss", "val_metric"):
-            record[name] = _numbers(record[name])
+        for name in ("train_loss", "val_loss", "val_metric", "train_metric"):
+            record[name] = _numbers(record.get(name, ()))
         for name in ("test_loss", "test_metric"):
             record[name] = _number(record[name])
         record["steps"] = tuple(record["steps"])
@@ -193,5 +196,5 @@ def _number(value: float | str | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _numbers(values: list[float | str | None]) -> tuple[float, ...]:
+def _numbers(values: Sequence[float | str | None]) -> tuple[float, ...]:
     return tuple(_number(value) for value in values)

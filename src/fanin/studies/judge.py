@@ -16,7 +16,7 @@ from fanin.experiments.analysis import SIGNIFICANT
 from fanin.stats import Comparison, compare_paired
 from fanin.studies.records import OPEN, REFUTED, SUPPORTED, Answer, Contrast, Evidence, Judged, Study, Verdict
 
-__all__ = ["answer", "combined", "judged", "spoken"]
+__all__ = ["answer", "combined", "judged", "sentence", "spoken"]
 
 
 def judged(contrasts: Sequence[Contrast]) -> tuple[Judged, ...]:
@@ -82,15 +82,25 @@ def answer(study: Study, evidence: Evidence, size: str) -> Answer:
     if not main:
         raise InvalidValueError("The study measured nothing that its claim rests on", given=study.name)
     claims = judged(evidence.contrasts)
-    shown = [each for each in claims if each.main]
-    verdict = combined([each.verdict for each in shown])
-    parts = f"{_count(shown, verdict)}: " if len(shown) > 1 else ""
-    sentence = f"{verdict.capitalize()}: {study.claim} {parts}{'; '.join(map(spoken, shown))}."
-    return Answer(study.name, size, verdict, sentence, claims, evidence.numbers)
+    verdict = combined([each.verdict for each in claims if each.main])
+    return Answer(study.name, size, verdict, sentence(study.claim, claims), claims, evidence.numbers)
 
 
-def _count(shown: Sequence[Judged], verdict: Verdict) -> str:
-    return f"{sum(each.verdict == verdict for each in shown)} of {len(shown)} parts {verdict}"
+def sentence(claim: str, claims: Sequence[Judged]) -> str:
+    """The verdict of a claim in words: with its numbers, or of several parts how many have that verdict.
+
+    Example:
+        >>> part = Judged("Zeros fail.", "", "supported", 2.0, 1.0, 3.0, 0.0078, "points", 8, True)
+        >>> sentence("Some starts fail.", [part])
+        'Supported: Some starts fail. +2 points (95 % interval +1 to +3, p = 0.008, 8 seeds).'
+        >>> sentence("Some starts fail.", [part, part])
+        'Supported: Some starts fail. Parts supported: 2 of 2.'
+    """
+    parts = [each for each in claims if each.main]
+    verdict = combined([each.verdict for each in parts])
+    agreeing = sum(each.verdict == verdict for each in parts)
+    how = spoken(parts[0]) if len(parts) == 1 else f"Parts {verdict}: {agreeing} of {len(parts)}"
+    return f"{verdict.capitalize()}: {claim} {how}."
 
 
 def spoken(claim: Judged) -> str:

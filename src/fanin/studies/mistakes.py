@@ -33,13 +33,15 @@ _WRONG = {
 _UNITS = "% of the hidden units"
 _VALUES = "% of the last hidden layer's values"
 _DECADES = "decades (powers of 10)"
+_GRADIENTS = "% of the first layer's gradients that are exactly 0"
 _SATURATED = 0.97
 _LOOKED_AT = 256
 Found = Mapping[str, Mapping[str, Array]]
 
 
 def _rounded(found: Found) -> dict[str, dict[str, list[float]]]:
-    return {arm: {name: np.round(v, 4).tolist() for name, v in each.items()} for arm, each in found.items()}
+    """To five digits, however small the numbers are."""
+    return {arm: {name: [float(f"{x:.5g}") for x in v] for name, v in each.items()} for arm, each in found.items()}
 
 
 def _first_pass(setting: Setting, init: str, seed: int) -> dict[str, float]:
@@ -50,8 +52,8 @@ def _first_pass(setting: Setting, init: str, seed: int) -> dict[str, float]:
     layers = {}
     for i, (z, g) in enumerate(zip(before[:-1], back, strict=False), 1):
         layers[f"signal {i}"] = float(np.sqrt(np.mean(z**2)))
-        # A gradient of exactly 0 has no logarithm; the smallest float32 stands for it.
-        layers[f"log10 gradient {i}"] = float(np.log10(max(np.sqrt(np.mean(g**2)), 1e-38)))
+        layers[f"gradient {i}"] = float(np.sqrt(np.mean(g**2)))
+        layers[f"no gradient {i}"] = 100 * float(np.mean(g == 0))
         layers[f"saturated {i}"] = 100 * float(np.mean(np.abs(np.tanh(z)) > _SATURATED))
     end = fit(net, task, setting, seed)
     return {**layers, "distinct": distinct_share(net), "accuracy": accuracy(end, task.x_test, task.y_test)}
@@ -61,12 +63,15 @@ def _four_mistakes(setting: Setting, conditions: Conditions) -> Evidence:
     found = measured(conditions, (_GOOD, *_WRONG), lambda init, seed: _first_pass(setting, init, seed))
     good, last = found[_GOOD], len(setting.widths)
     zero, constant, small, large = (found[init] for init in _WRONG)
-    first, signal, saturated = "log10 gradient 1", f"signal {last}", f"saturated {last}"
+    first, none, signal, saturated = "gradient 1", "no gradient 1", f"signal {last}", f"saturated {last}"
 
     def beside(claim: str, difference: Array, margin: float, unit: str) -> Contrast:
         return Contrast(claim, NOTES, "more", difference, margin, unit, main=False)
 
-    shrunk = np.log10(good[signal]) - np.log10(np.maximum(small[signal], 1e-38))
+    def shrunk(name: str) -> Array:
+        """By how many powers of ten a size of weights too small is below that of good ones."""
+        return np.log10(good[name]) - np.log10(small[name])
+
     return Evidence(
         (
             *(
@@ -74,10 +79,11 @@ def _four_mistakes(setting: Setting, conditions: Conditions) -> Evidence:
                          good["accuracy"] - found[init]["accuracy"], 1.0, POINTS)
                 for init, word in _WRONG.items()
             ),
-            beside("Zeros let no gradient reach the first layer.", good[first] - zero[first], 3.0, _DECADES),
-            beside("A constant makes the units of a layer equal.", good["distinct"] - constant["distinct"], 50, _UNITS),
-            beside("Weights too small let the signal vanish.", shrunk, 1.0, _DECADES),
-            beside("Weights too small let the gradient vanish.", good[first] - small[first], 1.0, _DECADES),
+            beside("Zeros let no gradient reach the first layer.", zero[none] - good[none], 50.0, _GRADIENTS),
+            beside("A constant makes the units of a layer equal.", good["distinct"] - constant["distinct"], 50.0,
+                   _UNITS),
+            beside("Weights too small let the signal vanish.", shrunk(signal), 1.0, _DECADES),
+            beside("Weights too small let the gradient vanish.", shrunk(first), 1.0, _DECADES),
             beside("Weights too large saturate tanh.", large[saturated] - good[saturated], 20.0, _VALUES),
         ),
         _rounded(found),

@@ -74,9 +74,16 @@ def _crossed(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
     )
 
 
-_TOLD_QUICK = Trial("as told", ("he_normal+relu", "glorot_uniform+tanh"), "mlp:128x64x32", lr=(0.001,), epochs=5)
+_TOLD_QUICK = Trial(
+    "as told",
+    ("he_normal+relu", "glorot_uniform+tanh"),
+    "mlp:128x64x32",
+    lr=(0.001,),
+    epochs=5,
+    curves=True,
+)
 _TUNED_QUICK = replace(
-    _TOLD_QUICK, name="tuned", init=("he_normal", "glorot_uniform"), activation=("relu", "tanh"),
+    _TOLD_QUICK, name="tuned", curves=False, init=("he_normal", "glorot_uniform"), activation=("relu", "tanh"),
     lr=(0.0003, 0.001, 0.003, 0.01),
 )  # fmt: skip
 _CROSSED_QUICK = (_TOLD_QUICK, _TUNED_QUICK)

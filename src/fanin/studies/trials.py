@@ -1,6 +1,6 @@
 """Studies that are comparisons: which networks are trained, and their accuracies by seed."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache, partial
@@ -26,6 +26,10 @@ __all__ = ["POINTS", "Trial", "Variant", "arm_of", "part_of", "points", "ran", "
 
 POINTS = "points of test accuracy"
 """The unit of most differences: percentage points."""
+
+_CURVES = {"train_accuracy": "train_metric", "val_accuracy": "val_metric",
+           "train_loss": "train_loss", "val_loss": "val_loss"}  # fmt: skip
+_BAND = ("low", "median", "high")
 
 Outcomes = Mapping[str, Results]
 """The results of a study's trials by the trial's name."""
@@ -68,6 +72,7 @@ class Trial:
         lr: The learning rates; of several, each arm gets the one that suits it on seeds of their own.
         every_rate: Whether the compared seeds run at all rates, not at the chosen one alone.
         examples: Number of training examples; None for all.
+        curves: Whether the answer keeps how training went, epoch by epoch, for a picture.
     """
 
     name: str
@@ -81,6 +86,7 @@ class Trial:
     optimizer: str = "adam"
     every_rate: bool = False
     examples: int | None = None
+    curves: bool = False
 
     def experiment(self, seeds: int) -> Experiment:
         """The comparison, decided."""
@@ -128,7 +134,9 @@ def trained(
     def measure(trials: tuple[Trial, ...], conditions: Conditions) -> Evidence:
         """Train all, one after the other."""
         outcomes = {trial.name: ran(trial.experiment(conditions.seeds), conditions) for trial in trials}
-        return Evidence(weigh(outcomes), {name: _numbers(results) for name, results in outcomes.items()})
+        numbers = {name: _numbers(results) for name, results in outcomes.items()}
+        drawn = {label: curve for trial in trials if trial.curves for label, curve in _curves(outcomes[trial.name])}
+        return Evidence(weigh(outcomes), {**numbers, "curves": drawn} if drawn else numbers)
 
     return Designed(quick, full, measure)
 
@@ -151,6 +159,27 @@ def _numbers(results: Results) -> dict[str, Any]:
             for each in results.analysis.arms
         },
     }
+
+
+def _curves(results: Results) -> Iterator[tuple[str, dict[str, Any]]]:
+    """By arm: loss and accuracy on training and validation data by epoch, median and quartiles over seeds."""
+    decided = results.experiment
+    for each in results.analysis.arms:
+        runs = [results.runs[decided.run(each.arm, seed, each.learning_rate)] for seed in range(decided.seeds)]
+        steps = np.array(runs[0].steps)
+        found: dict[str, Any] = {"epochs": (decided.settings.epochs * steps / steps[-1]).round(3).tolist()}
+        for name, curve in _CURVES.items():
+            rows = [getattr(run, curve) for run in runs]
+            if not all(rows):  # runs that were kept before this was measured
+                continue
+            values = np.array(rows)
+            # What is lost has no number; it counts as the worst there is.
+            values = np.where(np.isnan(values), np.inf if "loss" in name else -np.inf, values)
+            low, median, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0, method="nearest")
+            found[name] = {
+                key: [float(f"{x:.4g}") for x in row] for key, row in zip(_BAND, (low, median, high), strict=True)
+            }
+        yield each.arm.label, found
 
 
 def arm_of(results: Results, init: str, activation: str = "") -> ArmSummary:

@@ -18,7 +18,16 @@ from fanin.records import Program, Run, RunResult, Settings, Signals, Task
 from fanin.torch.backend import devices, one_thread_each
 from fanin.torch.program import Alone, Executed, Network, Together
 from fanin.torch.signals import measure, tapped_layers
-from fanin.training import EVALUATION_BATCH, SIGNAL_BATCH, Weights, batch_order, evaluation_steps, outcome, spread
+from fanin.training import (
+    EVALUATION_BATCH,
+    SIGNAL_BATCH,
+    Weights,
+    batch_order,
+    evaluated,
+    evaluation_steps,
+    outcome,
+    spread,
+)
 
 __all__ = ["Trainer"]
 
@@ -51,11 +60,12 @@ class Trainer:
 
     @cached_property
     def data(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """The three parts of the task, laid out for the model."""
-        task = self.task
+        """The parts of the task, and some of the training data, laid out for the model."""
+        task, seen = self.task, evaluated(self.task)["seen"]
         dtype = np.int64 if task.kind == "classification" else np.float32
         parts = {
             "train": (task.x_train, task.y_train),
+            "seen": (task.x_train[:seen], task.y_train[:seen]),
             "val": (task.x_val, task.y_val),
             "test": (task.x_test, task.y_test),
         }
@@ -89,7 +99,7 @@ class Trainer:
         return joint
 
     def evaluate(self, executed: Executed, i: int, part: str) -> tuple[float, float]:
-        """Mean loss and metric of run `i` over ``val`` or ``test``."""
+        """Mean loss and metric of run `i` over ``seen`` (some training data), ``val`` or ``test``."""
         values: list[list[Tensor]] = [[], []]
         with torch.no_grad(), executed.run(i) as model:
             for x, y in zip(*(each.split(EVALUATION_BATCH) for each in self.data[part]), strict=True):
@@ -123,8 +133,13 @@ class Trainer:
             losses = np.concatenate([losses, self.advance(executed, filled, start, stop) if alive else nothing], axis=1)
             with np.errstate(invalid="ignore"):
                 means = losses[places, start:stop].astype(np.float64).mean(axis=1)
-            val = [self.evaluate(executed, i, "val") if alive else (np.nan, np.nan) for i in places]
-            curves.append(np.column_stack([means, val]))
+            looks = [
+                self.evaluate(executed, i, part) if alive else (np.nan, np.nan)
+                for part in ("val", "seen")
+                for i in places
+            ]
+            val, seen = np.array(looks).reshape(2, len(places), 2)
+            curves.append(np.column_stack([means, val, seen[:, 1]]))
             progress((stop - start) * len(runs))
         test = [self.evaluate(executed, i, "test") for i in places]
         seconds = (time.perf_counter() - begun) / len(runs)
