@@ -164,6 +164,17 @@ def test_cifar_archive_is_read(standin):
     assert arrays["y_train"].tolist() == list(range(10)) * 5
 
 
+def test_an_unpacked_copy_of_cifar_is_taken_instead(standin, server):
+    folder = standin("cifar10", {})
+    folder.mkdir(parents=True)
+    images = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(60) % 10
+    np.savez(folder / "cifar10.npz", x_train=images[:50], y_train=labels[:50], x_test=images[50:], y_test=labels[50:])
+    task = load_task("cifar10")
+    assert np.array_equal(task.x_test, images[50:].astype(np.float32) / np.float32(255))
+    assert (len(task.x_train), len(task.x_val), task.outputs, server.asked) == (45, 5, 10, [])
+
+
 def _cut(server):
     server.cut["train-labels-idx1-ubyte.gz"] = 30
 

@@ -77,6 +77,11 @@ DOWNLOADS = {
 }
 
 
+def _folder(download: Download) -> Path:
+    """Where the data set's files are, or are downloaded to."""
+    return Path(os.environ.get("FANIN_DATA_DIR", cache_dir() / "data")) / download.folder
+
+
 def _fetch(download: Download) -> dict[str, Path]:
     """The data set's files, downloaded where they are not in the cache, with their checksums verified.
 
@@ -87,11 +92,9 @@ def _fetch(download: Download) -> dict[str, Path]:
         import pooch
     except ImportError as error:
         raise extra_missing(error, "data", ("pooch",), "Downloading data") from None
-    root = Path(os.environ.get("FANIN_DATA_DIR", cache_dir() / "data"))
+    folder = _folder(download)
     pooch.get_logger().setLevel("ERROR")
-    store = pooch.create(
-        root / download.folder, download.url, registry={k: f"sha256:{v}" for k, v in download.files.items()}
-    )
+    store = pooch.create(folder, download.url, registry={k: f"sha256:{v}" for k, v in download.files.items()})
     paths = {}
     for name in download.files:
         try:
@@ -101,7 +104,7 @@ def _fetch(download: Download) -> dict[str, Path]:
             raise DataError(
                 f"The file {name} could not be downloaded whole: {cause}",
                 given=download.url + name,
-                hint=f"Put the original file into {root / download.folder}, or let FANIN_DATA_DIR name its folder.",
+                hint=f"Put the original file into {folder}, or let FANIN_DATA_DIR name its folder.",
             ) from None
     return paths
 
@@ -120,6 +123,10 @@ def _idx(name: str) -> Arrays:
 
 
 def _cifar10() -> Arrays:
+    """The images of the official archive, or of a copy that somebody unpacked beside it."""
+    unpacked = _folder(DOWNLOADS["cifar10"]) / "cifar10.npz"
+    if unpacked.exists():
+        return _npz(unpacked)
     (path,) = _fetch(DOWNLOADS["cifar10"]).values()
     parts: dict[str, Any] = {}
     with tarfile.open(path) as archive:
