@@ -324,7 +324,7 @@ _TABLE = (
     ),
     Initializer(
         "dirac", "Dirac", "A diagonal of `gain` at the kernel's centre: a convolution that passes its input on.",
-        "torch.nn.init.dirac_", {**_GAIN, **_CENTRE},
+        "PyTorch", {**_GAIN, **_CENTRE},
         lambda f, p: _centred(Eye(p["gain"], f.rows, f.columns), f, p), random=False,
     ),
     Initializer(
