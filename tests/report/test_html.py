@@ -2,12 +2,15 @@ import dataclasses
 import json
 import math
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 import pytest
 
 from fanin.experiments.analysis import analyse
 from fanin.experiments.results import Results
+from fanin.experiments.spec import DEFAULT_INITIALIZERS
+from fanin.report.charts import tables
 from fanin.report.html import html
 from fanin.report.panels import panels
 
@@ -100,8 +103,11 @@ def test_nothing_is_loaded_from_elsewhere(page, text):
     assert "link" not in page.tags
     assert "iframe" not in page.tags
     for tag, key, value in page.attributes:
-        if key in ("src", "href", "srcset", "action", "data", "poster"):
+        if key in ("src", "href", "srcset", "action", "data", "poster") and not value.startswith("#"):
             raise AssertionError(f"<{tag} {key}={value}>")
+    assert ("meta", "content", "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'") in (
+        page.attributes
+    )
     style = "".join(re.findall(r"<style>(.*?)</style>", text, flags=re.DOTALL))
     assert style
     assert "url(" not in style
@@ -120,22 +126,28 @@ def test_payload_is_the_panels(results, page):
         raise AssertionError(f"{name} is no JSON")
 
     payload = json.loads(page.payload, parse_constant=refuse)
-    assert payload["labels"] == ["glorot_uniform", "he_normal", "orthogonal"]
-    assert len(payload["colours"]) == 3
     made = panels(results)
     assert [panel["name"] for panel in payload["panels"]] == [panel.name for panel in made]
     for found, panel in zip(payload["panels"], made, strict=True):
-        assert set(found) == {"name", *panel.data}
-        assert len(found["rows"]) == len(panel.data["rows"])
+        assert list(found["styles"]) == ["glorot_uniform", "he_normal", "orthogonal"]
+        assert [chart["kind"] for chart in found["charts"]] == [chart.kind for chart in panel.charts]
+    (curves,) = next(panel for panel in made if panel.name == "curves").charts
+    (drawn,) = next(panel for panel in payload["panels"] if panel["name"] == "curves")["charts"]
+    for found, line in zip(drawn["lines"], curves.lines, strict=True):
+        assert [math.nan if y is None else y for y in found["y"]] == pytest.approx(
+            [y if math.isfinite(y) else math.nan for y in line.y], rel=1e-5, nan_ok=True
+        )
 
 
-def test_each_panel_has_its_place_and_its_words(results, page):
+def test_each_panel_has_its_place_its_words_and_its_numbers(results, page):
     places = [value for tag, key, value in page.attributes if (tag, key) == ("figure", "data-panel")]
     assert places == [panel.name for panel in panels(results)]
     words = "".join(page.words)
-    for panel in panels(results):
+    for number, panel in enumerate(panels(results), 1):
         assert panel.question in words
-        assert panel.caption in words
+        assert f"Figure {number}. {panel.caption}" in words
+        for shown in tables(panel):
+            assert [list(shown.head), *map(list, shown.rows)] in page.tables
 
 
 def test_summary_table(results, page):
@@ -224,8 +236,9 @@ def test_labels_from_elsewhere_are_escaped(fabricate, page):
     found = Page(html(bad, NASTY))
     assert found.problems == []
     assert len(found.scripts) == len(page.scripts)
-    assert json.loads(found.payload)["labels"] == [arm.label for arm in arms]
-    assert {row["initializer"] for row in found.table("initializer", "verdict")} == {arm.label for arm in arms}
+    for panel in json.loads(found.payload)["panels"]:
+        assert list(panel["styles"]) == [arm.label for arm in arms]
+    assert {row["initializer"] for row in found.table("verdict", "p (adjusted)")} == {arm.label for arm in arms}
     assert "".join(found.words).count(NASTY) >= 4
     assert page.problems == []
 
@@ -243,16 +256,83 @@ def test_regression_and_a_baseline_alone(fabricate):
     assert "zeros alone was run." in "".join(page.words)
 
 
-def test_lead_names_each_verdict(results, page):
-    words = "".join(page.words)
-    assert "he_normal is not to be told from glorot_uniform; " not in words
-    verdicts = {arm.arm.label: arm.verdict for arm in results.analysis.arms}
-    assert verdicts == {"glorot_uniform": "baseline", "he_normal": "not decided", "orthogonal": "worse"}
-    assert "orthogonal is worse than glorot_uniform; he_normal is not to be told from glorot_uniform." in words
+def spoken(results):
+    """The words at the top of the page: the verdict, and the sentences below it."""
+    text = html(results)
+    return [unescape(found) for found in re.findall(r'<p class="(?:verdict|lead)">(.*?)</p>', text, flags=re.DOTALL)]
 
 
-def test_several_environments_are_told_apart(fabricate, results):
+def ends(**by_name):
+    """Runs of an initializer end at its number, a little differently by seed; None is a run that diverged."""
+    return lambda name, seed, rate: None if by_name[name] is None else by_name[name] + 0.001 * (seed % 3)
+
+
+def test_verdict_names_the_best_with_its_evidence(fabricate):
+    made = fabricate(
+        ends(glorot_uniform=0.6, he_normal=0.7, orthogonal=0.8), init=("glorot_uniform", "he_normal", "orthogonal")
+    )
+    verdict, *lead = spoken(made)
+    assert verdict == made.analysis.arms[2].sentence
+    assert re.fullmatch(
+        r"orthogonal is better than glorot_uniform by 20\.0 points .*95 % interval .*p = .*8 seeds\)\.", verdict
+    )
+    assert "Better than glorot_uniform: he_normal, orthogonal." in lead
+    assert lead[0].startswith("Best median test accuracy: orthogonal, 80.1 %.")
+    assert lead[-1] == "All 24 compared runs trained."
+
+
+def test_verdict_where_nothing_is_decided(fabricate):
+    made = fabricate(lambda name, seed, rate: 0.6 + 0.001 * ((3 * seed if name == "he_normal" else seed) % 8))
+    verdict, *lead = spoken(made)
+    assert verdict == "No initializer is shown to be better than glorot_uniform."
+    assert "Not to be told from glorot_uniform: he_normal." in lead
+
+
+@pytest.mark.parametrize("others", [("he_normal",), ("he_normal", "orthogonal")])
+def test_verdict_where_all_are_worse(fabricate, others):
+    by_name = {"glorot_uniform": 0.8, "he_normal": 0.6, "orthogonal": 0.5}
+    made = fabricate(ends(**by_name), init=("glorot_uniform", *others))
+    verdict, *lead = spoken(made)
+    assert verdict == (
+        "glorot_uniform is better than all others." if len(others) > 1 else made.analysis.arms[1].sentence
+    )
+    assert f"Worse than glorot_uniform: {', '.join(others)}." in lead
+
+
+def test_too_few_seeds_decide_nothing(fabricate):
+    verdict, *lead = spoken(fabricate(ends(glorot_uniform=0.6, he_normal=0.9), seeds=3))
+    assert verdict == "3 seeds cannot decide between glorot_uniform and the others."
+    assert "Measured on too few seeds to be compared with glorot_uniform: he_normal." in lead
+
+
+def test_failures_are_counted(fabricate):
+    def quality(name, seed, rate):
+        if name == "zeros":
+            return 0.2
+        return None if name == "he_normal" and seed < 3 else 0.8
+
+    made = fabricate(quality, init=("glorot_uniform", "he_normal", "zeros"))
+    assert spoken(made)[-1] == "11 of 24 compared runs failed: he_normal 3 of 8 diverged; zeros 8 of 8 stuck."
+
+
+def test_several_environments_are_told_apart(results):
     two = dataclasses.replace(results, environments=({"keras": "3.1"}, {"keras": "3.2"}))
     words = "".join(Page(html(two)).words)
     assert "made with (1)" in words
     assert "keras 3.2" in words
+
+
+def test_a_large_comparison_stays_small(fabricate):
+    """Eight initializers, eight seeds, three rates and a thousand evaluations each."""
+    names = DEFAULT_INITIALIZERS
+    made = fabricate(lambda name, seed, rate: 0.5 + 0.01 * (seed % 8), init=names, lr=RATES)
+    losses = tuple(1 / (1 + i) + 0.123456789 for i in range(1000))
+
+    def longer(result):
+        return dataclasses.replace(
+            result, steps=tuple(range(1, 1001)), train_loss=losses, val_loss=losses, val_metric=losses
+        )
+
+    runs = {run: longer(result) for run, result in made.runs.items()}
+    assert len(runs) == 8 * (8 + 3) * 3
+    assert len(html(Results(made.experiment, runs, analyse(made.experiment, runs), ({},))).encode()) < 2_000_000

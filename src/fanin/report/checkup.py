@@ -1,16 +1,16 @@
 """What the doctor found, on the terminal and as a page."""
 
-import json
 import math
-from collections.abc import Iterator, Sequence
-from html import escape
-from string import Template
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from fanin.doctor import CHECKS, Checkup, lines
-from fanin.records import Finding, to_plain
-from fanin.report.html import asset, facts_of, listed, tabled
-from fanin.report.panels import COLOURS, Panel
+from fanin.experiments.results import system
+from fanin.records import Finding
+from fanin.report.charts import Axis, Line, Lines, Panel
+from fanin.report.markup import Html, bullets, facts, joined, tag
+from fanin.report.markup import table as html_table
+from fanin.report.page import Section, command_box, document, folded
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,6 +20,10 @@ __all__ = ["page", "table", "text"]
 
 _STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold"}
 _HEAD = ("step", "where", "what", "shape", "signal rms", "gradient rms", "mean", "cosine", "effective rank")
+_STILL = ("move", "constant", "param")
+"""Steps without a size of their own."""
+_RECTIFIERS = ("relu", "relu6", "crelu")
+"""Activations whose units can be off for all examples."""
 
 
 def text(found: Checkup) -> "list[Text]":
@@ -45,32 +49,25 @@ def table(found: Checkup) -> "Table":
 
 
 def page(found: Checkup, command: str = "") -> str:
-    """The findings and the plots as one document that loads nothing from elsewhere.
+    """The findings and the figures as one document that loads nothing from elsewhere.
 
     Args:
         found: From `fanin.check`.
         command: The command that made it, shown so that it can be repeated.
     """
-    drawn = [panel for panel in (_sizes(found), _geometry(found), _losses(found)) if panel.data["rows"]]
-    figures = "\n".join(
-        f'<section class="plot"><h2>{escape(panel.question)}</h2>'
-        f'<figure data-panel="{panel.name}" role="img" aria-label="{escape(panel.question)}"></figure>'
-        f"<p class=caption>{escape(panel.caption)}</p></section>"
-        for panel in drawn
-    )
-    payload = {"colours": COLOURS, "panels": [{"name": panel.name, **panel.data} for panel in drawn]}
-    return Template(asset("check.html")).substitute(
-        title=escape(_title(found)),
-        style=asset("report.css"),
-        lead=escape(found.verdict),
-        findings="".join(map(_section, found.findings)) or "<p>None.</p>",
-        figures=figures,
-        settings=_settings(found, command) + listed(found.notes),
-        steps=tabled(_HEAD, _rows(found), {0, 4, 5, 6, 7, 8}),
-        payload=json.dumps(to_plain(payload), allow_nan=False).replace("<", "\\u003c"),
-        d3=asset("d3-7.9.0.min.js"),
-        plot=asset("plot-0.6.17.min.js"),
-        script=asset("check.js"),
+    findings = joined(map(_section, found.findings)) or tag("p", "None.")
+    steps = html_table("Every step", _HEAD, _rows(found), (_HEAD[0], *_HEAD[4:]))
+    return document(
+        brand="fanin check",
+        title=_title(found),
+        verdict=found.verdict,
+        lead=(),
+        before=[Section("Findings", findings)],
+        panels=[panel for panel in (_sizes(found), _geometry(found), _dead(found), _losses(found)) if panel.labels],
+        after=[
+            Section("How it was looked at", joined((command_box(command), _settings(found), bullets(found.notes)))),
+            Section("Every step", folded("Show the table of steps", steps)),
+        ],
     )
 
 
@@ -79,10 +76,10 @@ def _title(found: Checkup) -> str:
     return f"A {found.info.framework} model of {numbers:,} parameters"
 
 
-def _section(finding: Finding) -> str:
+def _section(finding: Finding) -> Html:
     first, *rest = lines(finding)
-    body = "".join(f"<p>{escape(line.strip())}</p>" for line in rest)
-    return f'<section class="finding {finding.severity}"><h3>{escape(first)}</h3>{body}</section>'
+    body = (tag("p", line.strip()) for line in rest)
+    return tag("section", tag("h3", first), *body, class_=f"finding {finding.severity}")
 
 
 def _rows(found: Checkup) -> Iterator[Sequence[str]]:
@@ -97,17 +94,33 @@ def _number(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else ""
 
 
-def _points(found: Checkup, series: dict[str, Sequence[float]]) -> list[dict[str, Any]]:
-    """One point for each step that has a size of its own."""
-    shown = [i for i, op in enumerate(found.info.ops) if op.kind not in ("move", "constant", "param")]
-    return [
-        {"at": index, "name": f"{index} {found.info.ops[index].place} {found.info.ops[index].kind}", "series": name,
-         "value": values[index]}
-        for name, values in series.items() for index in shown if index < len(values) and math.isfinite(values[index])
-    ]  # fmt: skip
+def _line(found: Checkup, label: str, values: Mapping[int, float]) -> Line:
+    """A number for each of some steps; what is not finite is left out."""
+    shown = {index: value for index, value in values.items() if math.isfinite(value)}
+    ops = found.info.ops
+    return Line(
+        label, tuple(map(float, shown)), tuple(shown.values()),
+        notes=tuple(f"{ops[index].place} {ops[index].name or ops[index].kind}".strip() for index in shown),
+    )  # fmt: skip
 
 
-def _at_fault(found: Checkup) -> list[int]:
+def _by_step(found: Checkup, values: Sequence[float]) -> dict[int, float]:
+    """The numbers of the steps that have a size of their own."""
+    return {
+        index: value
+        for index, (op, value) in enumerate(zip(found.info.ops, values, strict=False))
+        if op.kind not in _STILL
+    }
+
+
+def _panel(found: Checkup, name: str, question: str, caption: str, y: Axis, lines: Sequence[Line]) -> Panel:
+    """A figure over the model's steps, with a rule at each layer at fault."""
+    drawn = tuple(line for line in lines if line.x)
+    chart = Lines(Axis("step"), y, drawn, rules=_at_fault(found))
+    return Panel(name, question, caption, (chart,), tuple(line.label for line in drawn), "what")
+
+
+def _at_fault(found: Checkup) -> tuple[float, ...]:
     """The first step of each place that an error names."""
     wheres = {finding.where for finding in found.findings if finding.severity == "error" and finding.where}
     first: dict[str, int] = {}
@@ -115,53 +128,63 @@ def _at_fault(found: Checkup) -> list[int]:
         for name in (op.place, *op.params):
             if name in wheres:
                 first.setdefault(name, index)
-    return sorted(set(first.values()))
+    return tuple(map(float, sorted(set(first.values()))))
 
 
 def _sizes(found: Checkup) -> Panel:
-    rows = _points(found, {"signal": found.vitals.signal_rms, "gradient": found.vitals.gradient_rms})
-    return Panel(
-        "sizes", "Do signal and gradient keep their size?",
+    sizes = {"signal": found.vitals.signal_rms, "gradient": found.vitals.gradient_rms}
+    return _panel(
+        found, "sizes", "Do signal and gradient keep their size?",
         "Root mean square of each step's output, and of the gradient with respect to it, in executed order. A dashed "
-        "line marks a layer at fault.",
-        {"rows": rows, "x": "step", "y": "root mean square", "log": True, "marks": _at_fault(found)},
+        "line marks a layer at fault. Exact zeros cannot be drawn on a logarithmic axis; the table has them.",
+        Axis("root mean square", log=True),
+        [_line(found, label, _by_step(found, values)) for label, values in sizes.items()],
     )  # fmt: skip
 
 
 def _geometry(found: Checkup) -> Panel:
-    rank = [each / max(1.0, _first(found.vitals.rank)) for each in found.vitals.rank]
-    rows = _points(found, {"cosine between examples": found.vitals.cosine, "rank, relative to the input's": rank})
-    return Panel(
-        "geometry", "Can examples still be told apart?",
+    first = next((each for each in found.vitals.rank if math.isfinite(each)), 1.0)
+    ranks = [each / max(1.0, first) for each in found.vitals.rank]
+    shown = {"cosine between examples": found.vitals.cosine, "rank, relative to the input's": ranks}
+    return _panel(
+        found, "geometry", "Can examples still be told apart?",
         "Mean cosine between two examples' outputs (1: all the same), and the effective rank of at most 32 examples' "
-        "outputs over that of the first step.",
-        {"rows": rows, "x": "step", "y": "cosine, rank", "log": False, "marks": _at_fault(found)},
+        "outputs over that of the first step. A dashed line marks a layer at fault.",
+        Axis("cosine, rank"),
+        [_line(found, label, _by_step(found, values)) for label, values in shown.items()],
+    )  # fmt: skip
+
+
+def _dead(found: Checkup) -> Panel:
+    shares = {
+        index: 100 * sum(highest <= 0 for highest in highests.tolist()) / highests.size
+        for index, (op, highests) in enumerate(zip(found.info.ops, found.vitals.highest, strict=False))
+        if op.kind == "activation" and op.name in _RECTIFIERS and highests.size
+    }
+    return _panel(
+        found, "dead", "Are units off?",
+        "Share of the units of each ReLU that are 0 for every example of the batch: they are neither used nor trained "
+        "by it. A dashed line marks a layer at fault.",
+        Axis("units off for all examples, %", domain=(0.0, 100.0)), [_line(found, "dead units", shares)],
     )  # fmt: skip
 
 
 def _losses(found: Checkup) -> Panel:
     losses = () if found.trial is None else found.trial.losses
-    rows = [
-        {"at": at, "name": f"step {at}", "series": "loss", "value": loss}
-        for at, loss in enumerate(losses) if math.isfinite(loss)
-    ]  # fmt: skip
+    line = Line("loss", tuple(map(float, range(len(losses)))), losses)
     return Panel(
-        "losses", "Does it learn this batch?", "Loss of a copy of the model, trained on this one batch.",
-        {"rows": rows, "x": "training step", "y": "loss", "log": False, "marks": []},
+        "losses", "Does it learn this batch?",
+        "Loss of a copy of the model, trained on this one batch; a line ends where the loss stops being a number.",
+        (Lines(Axis("training step"), Axis("loss"), (line,)),), ("loss",) if losses else (), "what",
     )  # fmt: skip
 
 
-def _first(values: Sequence[float]) -> float:
-    return next((each for each in values if math.isfinite(each)), math.nan)
-
-
-def _settings(found: Checkup, command: str) -> str:
-    setup = found.setup
-    return facts_of({
-        "command": command,
+def _settings(found: Checkup) -> Html:
+    setup, loss = found.setup, found.vitals.loss
+    return facts({
         "loss": setup.loss,
         "optimizer": setup.optimizer + (f", learning rate {setup.learning_rate:g}" if setup.learning_rate else ""),
         "mode": "training" if setup.training else "evaluation",
-        "checks": f"{len(CHECKS)}; {found.vitals.loss:.4g} is the loss at the start"
-        if math.isfinite(found.vitals.loss) else f"{len(CHECKS)}",
+        "checks": str(len(CHECKS)) + (f"; {loss:.4g} is the loss at the start" if math.isfinite(loss) else ""),
+        **system(),
     })  # fmt: skip

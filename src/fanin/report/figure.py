@@ -1,16 +1,15 @@
-"""The report's plots as one Matplotlib figure, for papers and slides."""
+"""The report's figures as one Matplotlib figure, for papers and slides: the same charts from the same data."""
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fanin.errors import InvalidValueError, extra_missing
 from fanin.experiments.results import Results
-from fanin.report.panels import COLOURS, Panel, panels
+from fanin.report.charts import Forest, Interval, Line, Lines, Panel, Shares, styles
+from fanin.report.panels import panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +20,16 @@ if TYPE_CHECKING:
 __all__ = ["check_format", "diagram_bytes", "draw", "figure", "figure_bytes"]
 
 FORMATS = ("pdf", "png", "svg")
-_OUTCOMES = {"trained": "#009E73", "stuck": "#E69F00", "diverged": "#D55E00"}
+_MARKS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "cross": "P", "star": "*", "wye": "v"}
+"""Matplotlib's names of the marks."""
+_LOOKS: dict[str, dict[str, Any]] = {
+    "plain": {"linewidth": 1.8, "markersize": 4},
+    "thin": {"linewidth": 0.6, "alpha": 0.4},
+    "dashed": {"linewidth": 1.2, "linestyle": "--"},
+}
+"""Matplotlib's settings of each kind of line."""
+Styles = dict[str, tuple[str, str]]
+"""Colour and mark by label."""
 
 
 def check_format(path: Path) -> None:
@@ -42,172 +50,163 @@ def check_format(path: Path) -> None:
         raise extra_missing(error, "plot", ("matplotlib",), "Drawing a picture") from None
 
 
-def _by_label(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    grouped: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        grouped.setdefault(row["label"], []).append(row)
-    return grouped
-
-
-def _forest(axes: "Axes", panel: Panel, colours: dict[str, str]) -> None:
-    rows, (low, high) = panel.data["rows"][::-1], panel.data["domain"]
-    for y, row in enumerate(rows):
-        colour = colours[row["label"]]
-        if row["off"]:
-            below = row["difference"] < low
-            axes.plot(low if below else high, y, "<" if below else ">", color=colour)
-            axes.annotate(
-                f"{row['difference']:.3g}",
-                (low if below else high, y),
-                (8, -3),
-                textcoords="offset points",
-                fontsize=7,
-            )
-            continue
-        if math.isfinite(row["low"]) and math.isfinite(row["high"]):
-            axes.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=2.5)
-        axes.plot(row["difference"], y, "o", color=colour)
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(
-        range(len(rows)), [f"{row['label']}\n({row['verdict']}, {row['note']})" for row in rows], fontsize=7
-    )
-    axes.set_xlabel(panel.data["x"])
-
-
-def _band(axes: "Axes", rows: list[dict[str, Any]], x: str, colour: str, label: str) -> None:
-    """A median line with its band; values that a logarithmic axis lacks are left out."""
-    axes.plot([r[x] for r in rows], [r["median"] for r in rows], "o-", color=colour, label=label, markersize=3)
-    axes.fill_between(
-        [r[x] for r in rows],
-        [r["low"] for r in rows],
-        [r["high"] for r in rows],
-        color=colour,
-        alpha=0.15,
-        linewidth=0,
-    )
-
-
-def _logarithmic(axes: "Axes") -> None:
-    """A logarithmic y axis, unless nothing could be drawn on it: every run may have diverged."""
-    if any((np.asarray(line.get_ydata(), float) > 0).any() for line in axes.lines):
-        axes.set_yscale("log")
-
-
-def _rates(axes: "Axes", panel: Panel, colours: dict[str, str]) -> None:
-    for label, rows in _by_label(panel.data["rows"]).items():
-        finite = [row for row in rows if math.isfinite(row["high"])]
-        if not finite:
-            continue
-        axes.set_xscale("log")
-        _band(axes, finite, "rate", colours[label], label)
-        for row in finite:
-            if row["chosen"]:
-                axes.plot(row["rate"], row["median"], "o", color=colours[label], markersize=9, fillstyle="none")
-    _logarithmic(axes)
-    axes.set_xlabel("learning rate")
-    axes.set_ylabel("final validation loss")
-
-
-def _outcomes(axes: "Axes", panel: Panel, _: dict[str, str]) -> None:
-    grouped = _by_label(panel.data["rows"])
-    left = [0.0] * len(grouped)
-    for outcome, colour in _OUTCOMES.items():
-        widths = [100 * next(r["share"] for r in rows if r["outcome"] == outcome) for rows in grouped.values()]
-        axes.barh(list(grouped), widths, left=left, color=colour, label=outcome)
-        left = [a + b for a, b in zip(left, widths, strict=True)]
-    axes.invert_yaxis()
-    axes.set_xlabel("share of runs, %")
-    axes.legend(fontsize=7, loc="lower right")
-
-
-def _arrival(axes: "Axes", panel: Panel, colours: dict[str, str]) -> None:
-    for label, rows in _by_label(panel.data["rows"]).items():
-        axes.step(
-            [r["step"] for r in rows],
-            [100 * r["share"] for r in rows],
-            where="post",
-            color=colours[label],
-            label=label,
-        )
-    axes.set_xlabel("steps")
-    axes.set_ylabel("share of runs arrived, %")
-
-
-def _curves(axes: "Axes", panel: Panel, colours: dict[str, str]) -> None:
-    for label, rows in _by_label(panel.data["rows"]).items():
-        lines: dict[str, list[dict[str, Any]]] = {}
-        for row in rows:
-            lines.setdefault(row["line"], []).append(row)
-        for name, points in lines.items():
-            shown = [(p["step"], p["loss"]) for p in points if math.isfinite(p["loss"])]
-            median = name == "median"
-            axes.plot(
-                [step for step, _ in shown], [loss for _, loss in shown], color=colours[label],
-                alpha=1.0 if median else 0.25, linewidth=2.0 if median else 0.6, label=label if median else None,
-            )  # fmt: skip
-    _logarithmic(axes)
-    axes.set_xlabel("steps")
-    axes.set_ylabel("training loss")
-
-
-def _signals(kind: str, name: str) -> Callable[["Axes", Panel, dict[str, str]], None]:
-    def paint(axes: "Axes", panel: Panel, colours: dict[str, str]) -> None:
-        for label, rows in _by_label([row for row in panel.data["rows"] if row["kind"] == kind]).items():
-            positive = [row for row in rows if row["low"] > 0]
-            if positive:
-                _band(axes, positive, "layer", colours[label], label)
-        _logarithmic(axes)
-        axes.set_xlabel("layer")
-        axes.set_xticks(sorted({row["layer"] for row in panel.data["rows"]}))
-        axes.set_ylabel(f"{name} RMS")
-
-    return paint
-
-
-_PAINTERS: dict[str, tuple[Callable[["Axes", Panel, dict[str, str]], None], ...]] = {
-    "forest": (_forest,),
-    "rates": (_rates,),
-    "outcomes": (_outcomes,),
-    "arrival": (_arrival,),
-    "curves": (_curves,),
-    "signals": (_signals("signal_rms", "pre-activation"), _signals("gradient_rms", "gradient")),
-}
-
-
-def draw(panel: Panel, axes: "Axes", labels: list[str], part: int = 0) -> "Axes":
-    """Draw one panel into given axes and return them.
+def draw(panel: Panel, part: int, label: str, axes: "Axes") -> "Axes":
+    """Draw one picture of a panel into given axes and return them.
 
     Args:
         panel: From `fanin.report.panels.panels`.
+        part: Which of its charts.
+        label: Of a chart whose labels are drawn apart, the one to draw; empty for all.
         axes: Where to draw.
-        labels: All initializers in their order, which gives each its colour.
-        part: 1 for the second picture of a panel that has two (the gradient of ``signals``).
     """
-    colours = {label: COLOURS[i % len(COLOURS)] for i, label in enumerate(labels)}
-    _PAINTERS[panel.name][part](axes, panel, colours)
-    axes.set_title(panel.question, fontsize=10)
+    chart, given = panel.charts[part], styles(panel.labels)
+    match chart:
+        case Forest():
+            _forest(axes, chart, given)
+        case Shares():
+            _shares(axes, chart)
+        case Lines():
+            _lines(axes, chart, given, label)
+    # The first of several small pictures has the question that all of them answer.
+    titles = [panel.question] * (label in ("", panel.labels[0])) + [label] * bool(label)
+    axes.set_title("\n".join(titles), fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
     return axes
 
 
-def figure(results: Results) -> "Figure":
-    """All plots of a comparison in one figure."""
-    from matplotlib.figure import Figure
+def _forest(axes: "Axes", chart: Forest, given: Styles) -> None:
+    for y, row in enumerate(reversed(chart.rows)):
+        _interval(axes, row, y, chart.x.domain, given[row.group])
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(chart.rows)), [f"{row.label}\n({row.note})" for row in reversed(chart.rows)], fontsize=7)
+    axes.set_xlabel(chart.x.label)
 
+
+def _interval(axes: "Axes", row: Interval, y: int, domain: tuple[float, float] | None, style: tuple[str, str]) -> None:
+    """An effect with its interval, or a triangle at the edge that it lies behind."""
+    colour, mark = style
+    if row.off and domain is not None:
+        edge, sign = (domain[0], "<") if row.effect < domain[0] else (domain[1], ">")
+        axes.plot(edge, y, sign, color=colour)
+        axes.annotate(f"{row.effect:.3g}", (edge, y), (8, -3), textcoords="offset points", fontsize=7)
+        return
+    if math.isfinite(row.low) and math.isfinite(row.high):
+        axes.plot([row.low, row.high], [y, y], color=colour, linewidth=2.5)
+    axes.plot(row.effect, y, _MARKS[mark], color=colour)
+    axes.plot(row.matters, [y] * len(row.matters), "|", color="black", markersize=10)
+
+
+def _shares(axes: "Axes", chart: Shares) -> None:
+    labels = [row.label for row in chart.rows]
+    left = [0.0] * len(labels)
+    for index, (part, colour) in enumerate(zip(chart.parts, chart.colours, strict=True)):
+        widths = [100 * row.counts[index] / sum(row.counts) for row in chart.rows]
+        axes.barh(labels, widths, left=left, color=colour, label=part)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.invert_yaxis()
+    axes.set_xlabel(chart.x.label)
+    axes.legend(fontsize=7, loc="lower right")
+
+
+def _lines(axes: "Axes", chart: Lines, given: Styles, label: str) -> None:
+    lines = [line for line in chart.lines if label in ("", line.label)]
+    for line in lines:
+        _line(axes, chart, line, given[line.label])
+    for rule in chart.rules:
+        axes.axvline(rule, color="black", linestyle="--", linewidth=0.8)
+    # Nothing may be left to draw on a logarithmic axis: every run may have diverged.
+    drawn = any(_shown(chart, line) for line in lines)
+    for axis, name in ((chart.x, "x"), (chart.y, "y")):
+        if axis.log and drawn:
+            axes.set(**{f"{name}scale": "log"})
+        if axis.ticks and not axis.log:
+            axes.set(**{f"{name}ticks": axis.ticks})
+        if axis.domain is not None:
+            axes.set(**{f"{name}lim": axis.domain})
+    axes.set_xlabel(chart.x.label)
+    axes.set_ylabel(chart.y.label)
+
+
+def _line(axes: "Axes", chart: Lines, line: Line, style: tuple[str, str]) -> None:
+    """One line with marks, band and rings; what an axis cannot show is left out."""
+    colour, mark = style
+    shown = _shown(chart, line)
+    if not shown:
+        return
+    x, y = [line.x[i] for i in shown], [line.y[i] for i in shown]
+    plain = line.kind == "plain"
+    axes.plot(
+        x, y, color=colour, drawstyle="steps-post" if chart.steps else "default", clip_on=False, **_LOOKS[line.kind],
+        marker=_MARKS[mark] if plain and not chart.apart else "", label=line.label if plain else f"_{line.name}",
+    )  # fmt: skip
+    banded = [i for i in shown if line.low and _fits(chart.y.log, line.low[i]) and math.isfinite(line.high[i])]
+    if banded:
+        x, low, high = ([values[i] for i in banded] for values in (line.x, line.low, line.high))
+        axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+    for i in set(line.rings) & set(shown):
+        axes.plot(line.x[i], line.y[i], "o", color=colour, markersize=9, fillstyle="none", label="_chosen")
+
+
+def _shown(chart: Lines, line: Line) -> list[int]:
+    """Which points of a line the axes can show."""
+    points = enumerate(zip(line.x, line.y, strict=True))
+    return [i for i, (x, y) in points if _fits(chart.x.log, x) and _fits(chart.y.log, y)]
+
+
+def _fits(log: bool, value: float) -> bool:
+    return math.isfinite(value) and (value > 0 or not log)
+
+
+def _pictures(panel: Panel) -> list[tuple[int, str]]:
+    """Which charts of a panel are drawn, and for which label where each has its own picture."""
+    return [
+        (part, label)
+        for part, chart in enumerate(panel.charts)
+        for label in (panel.labels if isinstance(chart, Lines) and chart.apart else ("",))
+    ]
+
+
+def _rows(drawn: Sequence[Panel]) -> list[list[tuple[Panel, int, str]]]:
+    """Rows of at most four pictures: two panels, or the pictures of one that has several."""
+    rows: list[list[tuple[Panel, int, str]]] = []
+    waiting: list[tuple[Panel, int, str]] = []
+    for panel in drawn:
+        mine = [(panel, part, label) for part, label in _pictures(panel)]
+        if len(mine) > 1:
+            rows += [mine[i : i + 4] for i in range(0, len(mine), 4)]
+            continue
+        waiting += mine
+        if len(waiting) == 2:
+            rows.append(waiting)
+            waiting = []
+    return [*rows, waiting] if waiting else rows
+
+
+def figure(results: Results) -> "Figure":
+    """All figures of a comparison in one."""
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    rows = _rows(panels(results))
+    heights = [3.2 if len(row) > 2 else 4.2 for row in rows]
+    made = Figure(figsize=(13, sum(heights) + 0.6), layout="constrained")
+    grid = made.add_gridspec(len(rows), 1, height_ratios=heights)
+    drawn = []
+    for i, row in enumerate(rows):
+        places = grid[i].subgridspec(1, max(2, len(row)))
+        drawn += [draw(*picture, made.add_subplot(places[k])) for k, picture in enumerate(row)]
     labels = [arm.arm.label for arm in results.analysis.arms]
-    pictures = [(panel, part) for panel in panels(results) for part in range(len(_PAINTERS[panel.name]))]
-    rows = -(-len(pictures) // 2)
-    made = Figure(figsize=(13, 4.2 * rows + 0.6), layout="constrained")
-    grid = made.subplots(rows, 2, squeeze=False).reshape(-1)
-    for (panel, part), axes in zip(pictures, grid, strict=False):
-        draw(panel, axes, labels, part)
-    for axes in grid[len(pictures) :]:
-        axes.remove()
-    handles = {label: line for axes in grid for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    made.legend([handles[x] for x in labels if x in handles], [x for x in labels if x in handles],
-                loc="outside lower center", ncols=4, fontsize=8)  # fmt: skip
+    handles = {label: line for axes in drawn for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    dashed = {
+        chart.dashed: Line2D([], [], color="black", linestyle="--")
+        for row in rows
+        for panel, part, _ in row
+        if isinstance(chart := panel.charts[part], Lines) and chart.dashed
+    }
+    shown = {label: handles[label] for label in labels if label in handles} | dashed
+    made.legend(list(shown.values()), list(shown), loc="outside lower center", ncols=4, fontsize=8)
     experiment = results.experiment
-    made.suptitle(f"{experiment.task.name}, {experiment.model.text}, n = {experiment.seeds} seeds")
+    made.suptitle(f"{experiment.task.name}, {experiment.model.text}, n = {experiment.seeds} seeds", parse_math=False)
     return made
 
 

@@ -3,44 +3,31 @@
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from html import escape
-from string import Template
 from typing import TYPE_CHECKING, Any
 
 from fanin.experiments.results import system
 from fanin.records import to_plain
-from fanin.report.html import asset, facts_of, tabled
+from fanin.report.charts import Axis, Forest, Interval, Kind, Line, Lines, Panel
+from fanin.report.markup import facts, joined, table
+from fanin.report.page import Section, command_box, document, folded
 from fanin.studies import Answer, Judged, Study
+from fanin.studies.judge import spoken
+from fanin.studies.records import OPEN, REFUTED, SUPPORTED
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 __all__ = ["claims_table", "page", "studies_table", "text"]
 
-_HEAD = ("claim", "source", "verdict", "effect", "95 % interval", "unit", "p", "seeds")
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$name - fanin</title>
-<style>$style
-td { white-space: normal; }</style>
-</head>
-<body>
-<header>
-<p class="brand">fanin study</p>
-<h1>$question</h1>
-<p class="lead">$lead</p>
-</header>
-<main>
-<section><h2>Each claim</h2>$claims</section>
-<section><h2>How it was looked at</h2>$settings</section>
-$numbers
-</main>
-</body>
-</html>
-"""
+_HEAD = ("claim", "verdict", "effect", "95 % interval", "unit", "p", "seeds", "source")
+_CURVES = "curves"
+"""Under this name an answer's numbers hold what `_curve_panel` draws: by label ``epochs`` (where the values stand) and
+any of ``train_accuracy``, ``val_accuracy``, ``train_loss``, ``val_loss``, each with ``median``, ``low`` and ``high``
+(quartiles over seeds), one number for each epoch; accuracies as shares."""
+_MEASURES = (("accuracy", 100.0, "accuracy, %", False), ("loss", 1.0, "loss", True))
+"""What curves are of: its name, the factor to its unit, the axis's label, and whether that is logarithmic."""
+_PARTS: tuple[tuple[str, str, Kind], ...] = (("train", "training", "plain"), ("val", "validation", "dashed"))
+"""On which data: its name in the numbers, its name on the page, and how it is drawn."""
 
 
 def studies_table(studies: Iterable[Study]) -> "Table":
@@ -75,39 +62,44 @@ def text(study: Study, answer: Answer) -> Iterator[str]:
 
 
 def page(study: Study, answer: Answer, command: str = "") -> str:
-    """The answer as one document that loads nothing from elsewhere and needs no JavaScript.
+    """The answer as one document that loads nothing from elsewhere.
 
     Args:
         study: What was asked.
         answer: What came of it.
         command: The command that made it, shown so that it can be repeated.
     """
-    facts = {
+    about = {
         "study": f"{study.name}, {answer.size}",
         "claim": f"{study.claim} ({'; '.join(study.sources)})",
         "design": study.design,
         "for it": study.supports,
         "against it": study.refutes,
-        "command": command,
         **system(),
     }
-    measured = tabled(("what", "value"), _flat(answer.numbers), set())
-    return Template(_PAGE).substitute(
-        name=escape(study.name),
-        style=asset("report.css"),
-        question=escape(study.question),
-        lead=escape(answer.sentence),
-        claims=tabled(_HEAD, _rows(answer), {3, 4, 6, 7}),
-        settings=facts_of(facts),
-        numbers=f"<section><h2>What was measured</h2>{measured}</section>" if answer.numbers else "",
+    curves = _curves(answer)
+    others = {name: value for name, value in answer.numbers.items() if not (curves and name == _CURVES)}
+    measured = table("What was measured", ("what", "value"), _flat(others))
+    claims = table("Each claim", _HEAD, _rows(answer), ("effect", "95 % interval", "p", "seeds"))
+    return document(
+        brand="fanin study",
+        title=study.question,
+        verdict=f"{answer.verdict.capitalize()}: {study.claim}",
+        lead=[f"{each.claim} {each.verdict.capitalize()}: {spoken(each)}." for each in answer.claims if each.main],
+        before=[Section("Each claim", claims)],
+        panels=[*_forests(answer), *curves],
+        after=[
+            Section("How it was looked at", joined((command_box(command), facts(about)))),
+            *([Section("What was measured", folded("Show every number", measured))] if others else []),
+        ],
     )
 
 
 def _rows(answer: Answer) -> Iterator[tuple[str, ...]]:
     for each in answer.claims:
         yield (
-            each.claim, each.source, each.verdict, f"{each.effect:+.3g}", _interval(each), each.unit, f"{each.p:.3f}",
-            str(each.seeds),
+            each.claim, each.verdict, f"{each.effect:+.3g}", _interval(each), each.unit, f"{each.p:.3f}",
+            str(each.seeds), each.source,
         )  # fmt: skip
 
 
@@ -122,3 +114,81 @@ def _flat(numbers: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, st
             yield from _flat(value, f"{above}{name} / ")
         else:
             yield f"{above}{name}", value if isinstance(value, str) else json.dumps(to_plain(value))
+
+
+def _forests(answer: Answer) -> list[Panel]:
+    """The effects of the claims, a figure for each unit: only what has one unit can stand on one axis."""
+    units = dict.fromkeys(each.unit for each in answer.claims)
+    several = len(units) > 1
+    return [
+        Panel(
+            f"claims-{number}" if several else "claims",
+            f"How large are the effects, in {unit}?" if several else "How large are the effects?",
+            "Mean over paired seeds with its 95 % interval (none below 6 seeds). The verdict also adjusts for the "
+            "number of claims. Small upright lines mark the smallest effect that would matter, or for a claim of no "
+            "difference between which two the whole interval must lie.",
+            (_forest([each for each in answer.claims if each.unit == unit], unit),),
+            (SUPPORTED, REFUTED, OPEN),
+            "claim",
+        )
+        for number, unit in enumerate(units, 1)
+    ]
+
+
+def _forest(claims: list[Judged], unit: str) -> Forest:
+    ends = [end for each in claims for end in (each.effect, each.low, each.high, *each.matters) if math.isfinite(end)]
+    rows = tuple(
+        Interval(
+            each.claim,
+            each.verdict,
+            each.effect,
+            each.low,
+            each.high,
+            f"{each.verdict}, n = {each.seeds}",
+            matters=each.matters,
+        )
+        for each in claims
+    )
+    return Forest(Axis(unit, domain=(min(0.0, *ends), max(0.0, *ends))), rows)
+
+
+def _curves(answer: Answer) -> list[Panel]:
+    """Accuracy and loss against epochs, where the answer has them in the form that `_CURVES` says."""
+    found = answer.numbers.get(_CURVES)
+    if not isinstance(found, Mapping):
+        return []
+    arms = {str(label): each for label, each in found.items() if isinstance(each, Mapping) and "epochs" in each}
+    charts = tuple(chart for measure in _MEASURES if (chart := _curve_chart(arms, *measure)).lines)
+    if not charts:
+        return []
+    return [
+        Panel(
+            "curves",
+            "What happens during training?",
+            "Median over seeds after each epoch, with quartiles as bands: on training data (solid) and on validation "
+            "data (dashed).",
+            charts,
+            tuple(arms),
+            "network",
+        )
+    ]
+
+
+def _curve_chart(arms: Mapping[str, Mapping[str, Any]], measure: str, factor: float, label: str, log: bool) -> Lines:
+    """The curves of one measure, of all arms, on both parts of the data."""
+
+    def scaled(values: Iterable[float | str | None]) -> tuple[float, ...]:
+        """Numbers in the axis's unit; a null is not a number, as in JSON."""
+        return tuple(math.nan if value is None else factor * float(value) for value in values)
+
+    def line(arm: str, part: str, name: str, kind: Kind) -> Line:
+        """The curve of one network on one part of the data."""
+        each = arms[arm]
+        median, low, high = (scaled(each[f"{part}_{measure}"][side]) for side in ("median", "low", "high"))
+        return Line(arm, tuple(map(float, each["epochs"])), median, low, high, name, kind)
+
+    lines = [
+        line(arm, part, name, kind) for arm, each in arms.items() for part, name, kind in _PARTS
+        if f"{part}_{measure}" in each
+    ]  # fmt: skip
+    return Lines(Axis("epoch"), Axis(label, log=log), tuple(lines), band="quartiles", dashed="validation")

@@ -7,7 +7,7 @@ difference. Everything else is not decided. Below 6 seeds there is neither inter
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def _one(contrast: Contrast, found: Comparison) -> Judged:
     effect, low, high = (round(value, 9) + 0.0 for value in (found.difference, found.low, found.high))
     return Judged(
         contrast.claim, contrast.source, _RULES[contrast.rule](found, contrast.margin), effect, low, high,
-        found.p_adjusted, contrast.unit, found.seeds, contrast.main,
+        found.p_adjusted, contrast.unit, found.seeds, contrast.main, _MATTERS[contrast.rule](contrast.margin),
     )  # fmt: skip
 
 
@@ -58,6 +58,9 @@ def _same(found: Comparison, margin: float) -> Verdict:
 
 
 _RULES = {"more": _more, "same": _same}
+_MATTERS: dict[str, Callable[[float], tuple[float, ...]]] = {
+    "more": lambda margin: (margin,), "same": lambda margin: (-margin, margin),
+}  # fmt: skip
 
 
 def combined(verdicts: Sequence[Verdict]) -> Verdict:

@@ -107,6 +107,7 @@ class Judged:
     Attributes:
         effect: Mean over seeds, with its 95 % interval `low` to `high` (infinite below 6 seeds).
         p: Of the sign-flip test, adjusted for all claims of the study.
+        matters: Where the smallest effects that would matter lie, in `unit`: one number, or one on either side of 0.
     """
 
     claim: str
@@ -119,6 +120,7 @@ class Judged:
     unit: str
     seeds: int
     main: bool
+    matters: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
