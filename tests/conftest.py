@@ -16,7 +16,7 @@ from fanin.experiments.results import Results
 from fanin.experiments.spec import Arm, Experiment, experiment
 from fanin.experiments.tasks import make_task
 from fanin.keras.backend import start
-from fanin.records import Program, Run, RunResult, Signals, Task
+from fanin.records import InitialSignals, Program, Run, RunResult, Task
 
 
 def pytest_configure() -> None:
@@ -56,7 +56,7 @@ def made_up_result(outcome: float | tuple[float, float] | None, start: float, se
         start: The metric of a constant prediction.
         seed: Makes losses and signals differ.
     """
-    signals = Signals(("net/hidden", "net/output"), (1.0 + seed % 7 / 10, 0.5), (0.01, 0.02 + seed % 7 / 100))
+    signals = InitialSignals(("net/hidden", "net/output"), (1.0 + seed % 7 / 10, 0.5), (0.01, 0.02 + seed % 7 / 100))
     if outcome is None:
         gone = (math.nan, math.nan, math.nan)
         return RunResult(

@@ -7,7 +7,7 @@ import mpmath as mp
 import numpy as np
 import pytest
 
-from fanin.activations import ACTIVATIONS, Activation, activation, leaky_relu
+from fanin.activations import ACTIVATIONS, Activation, activation, leaky_relu, saturation
 from fanin.errors import InvalidValueError, UnknownNameError
 
 PHI = run_path(str(Path(__file__).parent / "oracles" / "activations.py"))["PHI"]
@@ -222,3 +222,14 @@ def test_not_finite_is_told():
     with pytest.raises(InvalidValueError, match="not finite") as error:
         activation(lambda z: np.where(z < -20, np.nan, z))
     assert error.value.given.startswith("<lambda>(-")
+
+
+@pytest.mark.parametrize(("name", "low", "high"), [("tanh", -1, 1), ("sigmoid", 0, 1)])
+def test_saturation_begins_within_a_hundredth_of_the_bounds(name, low, high):
+    place = saturation(name)
+    ends = activation(name).phi(np.array([-place, place]))
+    assert ends == pytest.approx([low + 0.01 * (high - low), high - 0.01 * (high - low)])
+
+
+def test_an_activation_without_bounds_does_not_saturate():
+    assert np.isnan(saturation("relu"))

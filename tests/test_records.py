@@ -11,7 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fanin.records import Call, Init, ModelSpec, ParamInfo, Plan, PlanEntry, Run, RunResult, Signals, Task, to_plain
+from fanin.records import (
+    Call,
+    Init,
+    InitialSignals,
+    ModelSpec,
+    ParamInfo,
+    Plan,
+    PlanEntry,
+    Run,
+    RunResult,
+    Task,
+    to_plain,
+)
 
 quick = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 RUN = Run(
@@ -106,7 +118,7 @@ def results(draw):
         val_metric=draw(curve),
         test_loss=draw(anything),
         test_metric=draw(anything),
-        signals=draw(st.none() | st.builds(Signals, names, rms, rms)),
+        signals=draw(st.none() | st.builds(InitialSignals, names, rms, rms)),
         seconds=draw(st.floats(0, 1e6)),
         train_metric=draw(curve | st.just(())),
     )

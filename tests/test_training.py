@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fanin.errors import InvalidValueError, ModelError
-from fanin.records import ModelSpec, Program, Run, Signals
+from fanin.records import InitialSignals, ModelSpec, Program, Run
 from fanin.training import Measured, call_build, channels_first, outcome, pick, sample_run, spread, together_limit
 
 
@@ -53,7 +53,7 @@ def test_channels_come_first(shape: tuple[int, ...], expected: tuple[int, ...]) 
 @pytest.mark.parametrize(("diverged_at", "shown"), [(-1, 3), (3, 1), (4, 2), (0, 0)])
 def test_what_came_after_a_divergence_is_not_shown(diverged_at: int, shown: int) -> None:
     curve = np.array([3.0, 2.0, 1.0])
-    result = outcome((2, 4, 6), diverged_at, (curve, curve, curve), (1.5, 0.5), Signals((), (), ()), 1.0)
+    result = outcome((2, 4, 6), diverged_at, (curve,) * 4, (1.5, 0.5), InitialSignals((), (), ()), 1.0)
     assert np.isfinite(result.val_loss).sum() == shown
     assert result.status == ("finished" if diverged_at < 0 else "diverged")
     assert np.isfinite(result.test_loss) == (diverged_at < 0)
@@ -61,7 +61,7 @@ def test_what_came_after_a_divergence_is_not_shown(diverged_at: int, shown: int)
 
 def test_weights_that_are_no_numbers_at_the_end_are_a_divergence() -> None:
     gone = np.array([1.0, np.nan])
-    result = outcome((2, 4), -1, (np.ones(2), gone, gone, gone), (1.0, 1.0), Signals((), (), ()), 1.0)
+    result = outcome((2, 4), -1, (np.ones(2), gone, gone, gone), (1.0, 1.0), InitialSignals((), (), ()), 1.0)
     assert (result.status, result.diverged_at) == ("diverged", 4)
 
 

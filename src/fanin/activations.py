@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fanin.errors import InvalidValueError, unknown_name
 
-__all__ = ["ACTIVATIONS", "Activation", "activation", "values_of"]
+__all__ = ["ACTIVATIONS", "Activation", "activation", "saturation", "values_of"]
 
 Floats = NDArray[np.float64]
 
@@ -292,6 +292,25 @@ def _corners(narrow: Floats, ends: Floats) -> Floats:
     result = np.array(best)
     # Where it is known to 1e-9 a round number is the likeliest.
     return np.where(np.abs(result - np.round(result, 8)) < 1e-9, np.round(result, 8), result) + 0.0
+
+
+_SATURATION = {"tanh": math.atanh(0.98), "sigmoid": math.log(0.99 / 0.01)}
+
+
+def saturation(name: str) -> float:
+    """The size of pre-activation from which on an activation is within 1 % of its bounds.
+
+    Args:
+        name: Of any activation; one that has no bounds, or an unknown one, has no such size.
+
+    Returns:
+        The size, or not a number.
+
+    Example:
+        >>> round(saturation("tanh"), 3), saturation("relu")
+        (2.298, nan)
+    """
+    return _SATURATION.get(name, math.nan)
 
 
 def values_of(name: str, phi: Callable[[Any], Any], u: Floats) -> Floats:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from fanin.errors import InvalidValueError, ModelError
 from fanin.initializers.streams import permutation
-from fanin.records import ModelSpec, Program, Run, RunResult, Settings, Signals, Task
+from fanin.records import InitialSignals, ModelSpec, Program, Run, RunResult, Settings, Task
 
 __all__ = [
+    "COMPARED",
     "EVALUATION_BATCH",
     "SIGNAL_BATCH",
     "Measured",
@@ -38,6 +39,8 @@ __all__ = [
 
 EVALUATION_BATCH = 1024
 SIGNAL_BATCH = 256
+COMPARED = 32
+"""Of so many examples the cosines are measured."""
 _MEMORY_SHARE = 1 / 8
 
 Weights = Callable[[Run], Mapping[str, NDArray[np.float32]]]
@@ -153,7 +156,7 @@ def outcome(
     diverged_at: int,
     curves: Sequence[NDArray[Any]],
     test: tuple[float, float],
-    signals: Signals,
+    signals: InitialSignals,
     seconds: float,
 ) -> RunResult:
     """The record of a run from what was measured.

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from fanin.errors import StoreError
 from fanin.experiments.store import SCHEMA, Store
-from fanin.records import Program, Run, RunResult, Signals
+from fanin.records import InitialSignals, Program, Run, RunResult
 
 RUN = Run("t", "th", "mlp:4", "", "relu", "zeros", 0, 0.1, "adam", 8, 2, 20, "engine")
 RESULT = RunResult(
     "diverged", 3, (2, 4), (0.1, math.nan), (1 / 3, math.nan), (0.5, math.nan), math.nan, math.nan,
-    Signals(("a", "b"), (math.inf, 0.0), (math.nan, -math.inf)), 0.1,
+    InitialSignals(("a", "b"), (math.inf, 0.0), (math.nan, -math.inf)), 0.1,
 )  # fmt: skip
 ENVIRONMENT = {"keras": "3"}
 
@@ -58,7 +58,7 @@ NUMBERS = st.floats(allow_nan=True, allow_infinity=True, width=64)
 @given(st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=5), NUMBERS, NUMBERS, st.booleans())
 def test_round_trip_bit_for_bit(tmp_path_factory, rows, test_loss, test_metric, with_signals):
     train, val, metric = (tuple(column) for column in zip(*rows, strict=True))
-    signals = Signals(tuple(f"layer {i}" for i in range(len(rows))), val, metric) if with_signals else None
+    signals = InitialSignals(tuple(f"layer {i}" for i in range(len(rows))), val, metric) if with_signals else None
     steps = tuple(range(1, 1 + len(rows)))
     result = RunResult("finished", None, steps, train, val, metric, test_loss, test_metric, signals, 1.5)
     with Store(tmp_path_factory.mktemp("store") / "s") as store:

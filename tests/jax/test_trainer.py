@@ -4,6 +4,8 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import jax
@@ -24,6 +26,8 @@ from fanin.jax.trainer import Trainer
 from fanin.recipes import single
 from fanin.records import Call, ModelSpec, Program, Run, RunResult, Settings, Task
 from fanin.training import batch_order
+
+geometry = run_path(str(Path(__file__).parents[1] / "oracles" / "geometry.py"))["geometry"]
 
 start(None)
 
@@ -291,7 +295,7 @@ def test_the_type_of_a_parameter_is_the_models(task: Task) -> None:
 def test_signals_are_those_of_plain_numpy(task: Task) -> None:
     trained = trainer(dense, task)
     state = trained.start([run(4)], trained.devices[0])
-    measured = trained.functions("step", 1).signals(state, 0, task.x_train, task.y_train)
+    measured = trained.functions("step", 1).signals(state, 0, task.x_train, task.y_train, 0.7)
     w = [array.astype(np.float64) for array in trained.weights(run(4)).values()]
     x, y = task.x_train.reshape(len(task.x_train), -1).astype(np.float64), task.y_train
     z1 = x @ w[0]
@@ -304,7 +308,23 @@ def test_signals_are_those_of_plain_numpy(task: Task) -> None:
     rms = [float(np.sqrt(np.mean(v**2))) for v in (z1, z2, g1, g2)]
     assert trained.net.layers == ("layers/1", "layers/3")
     # float32 sums of at most 60 terms: a relative error of 60 units in the last place at most, 4e-6
-    np.testing.assert_allclose(np.concatenate(measured), rms, rtol=1e-5)
+    np.testing.assert_allclose(np.concatenate(measured[:2]), rms, rtol=1e-5)
+    expected = np.transpose([geometry(z, 0.7) for z in (z1, z2)])
+    np.testing.assert_allclose(measured[2:], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_units_of_a_convolution_are_its_channels(task: Task) -> None:
+    def build() -> nnx.Module:
+        rngs = nnx.Rngs(0)
+        return nnx.Sequential(nnx.Conv(2, 4, (3, 2), padding="VALID", rngs=rngs), flat, nnx.Linear(64, 3, rngs=rngs))
+
+    trained = trainer(build, task)
+    state = trained.start([run(4)], trained.devices[0])
+    measured = trained.functions("step", 1).signals(state, 0, task.x_train[:40], task.y_train[:40], 0.7)
+    kernel = next(iter(trained.weights(run(4)).values())).astype(np.float64)
+    windows = np.lib.stride_tricks.sliding_window_view(task.x_train[:40].astype(np.float64), (3, 2), axis=(1, 2))
+    z = np.einsum("nyxihw,hwio->nyxo", windows, kernel)
+    np.testing.assert_allclose([row[0] for row in measured[2:]], geometry(z, 0.7), rtol=1e-5, atol=1e-6)
 
 
 def test_layers_inside_of_a_loop_are_left_out_and_shared_ones_named_once(task: Task) -> None:

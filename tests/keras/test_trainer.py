@@ -4,6 +4,8 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import keras
@@ -20,6 +22,8 @@ from fanin.keras.program import network
 from fanin.recipes import single
 from fanin.records import Call, ModelSpec, Program, Run, RunResult, Settings, Task
 from fanin.training import batch_order, evaluation_steps
+
+geometry = run_path(str(Path(__file__).parents[1] / "oracles" / "geometry.py"))["geometry"]
 
 SETTINGS = Settings(Call("adam"), batch_size=16, epochs=2, evaluations=3)
 LARGEST_TOLERANCE = 2e-3
@@ -195,6 +199,9 @@ def test_signals_are_those_of_plain_numpy(dense: Trainer, task: Task) -> None:
     rms = [float(np.sqrt(np.mean(v**2))) for v in (z1, z2, g1, g2)]
     # float32 sums of at most 60 terms: a relative error of 60 units in the last place at most, 4e-6
     np.testing.assert_allclose([*result.signals.signal_rms, *result.signals.gradient_rms], rms, rtol=1e-5)
+    found = result.signals.cosine, result.signals.dead, result.signals.saturated
+    # The model brings its own activations, so nobody knows what saturates.
+    np.testing.assert_allclose(found, np.transpose([geometry(z, math.nan) for z in (z1, z2)]), rtol=1e-5, atol=1e-6)
 
 
 def test_all_runs_of_a_seed_see_the_same_batches() -> None:

@@ -234,6 +234,35 @@ def test_signals_that_are_no_numbers_raise_no_warning(results, value):
     assert line.y[1] == 1.0
 
 
+def with_geometry(results, saturated=math.nan):
+    return replaced(
+        results,
+        lambda run, s: dataclasses.replace(
+            s, cosine=(0.5, 0.25 + run.seed % 8 / 100), dead=(0.125, 0.5), saturated=(saturated, saturated)
+        ),
+    )
+
+
+def test_geometry_is_cosines_and_under_relu_dead_units(results):
+    cosine, dead = charts_of(with_geometry(results))["geometry"]
+    assert (cosine.y.label, dead.y.label) == ("cosine between examples", "dead units, %")
+    line = line_of(cosine, BASE, "measured")
+    expected = np.quantile([0.25 + seed / 100 for seed in range(8)], (0.1, 0.5, 0.9))
+    assert [line.low[1], line.y[1], line.high[1]] == pytest.approx(expected.tolist())
+    assert line_of(dead, OTHER, "measured").y == (12.5, 50.0)
+
+
+def test_saturated_values_are_drawn_where_the_activation_has_bounds_and_dead_units_where_not(fabricate):
+    made = with_geometry(fabricate(quality, activation="tanh"), saturated=0.75)
+    _, saturated = charts_of(made)["geometry"]
+    assert saturated.y.label == "saturated, %"
+    assert {line.y for line in saturated.lines} == {(75.0, 75.0)}
+
+
+def test_runs_kept_before_geometry_was_measured_have_no_such_panel(results):
+    assert "geometry" not in charts_of(results)
+
+
 def test_no_signals_no_panel(results):
     assert "signals" not in charts_of(replaced(results, lambda run, s: None))
 

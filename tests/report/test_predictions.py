@@ -1,4 +1,5 @@
 import dataclasses
+from functools import cache
 
 import numpy as np
 import pytest
@@ -32,10 +33,15 @@ ACTIVATIONS = {
 }
 
 
+@cache
+def weights_of(init, seed):
+    """Orthogonal matrices cost most of the time, and both activations take the same."""
+    return [sample(init, SIZES[i : i + 2], seed=seed, name=str(i)).astype(np.float64) for i in range(len(SIZES) - 1)]
+
+
 def drawn(x, init, activation, seed):
     """Signal and gradient of one network, layer by layer; the gradient at the output is that of random numbers."""
-    phi, slope = ACTIVATIONS[activation]
-    weights = [sample(init, SIZES[i : i + 2], seed=seed, name=str(i)).astype(np.float64) for i in range(len(SIZES) - 1)]
+    (phi, slope), weights = ACTIVATIONS[activation], weights_of(init, seed)
     before = [x @ weights[0]]
     for weight in weights[1:]:
         before.append(phi(before[-1]) @ weight)

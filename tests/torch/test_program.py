@@ -1,5 +1,7 @@
 """PyTorch models, losses and optimizers as the trainer wants them; mistakes are one clear error."""
 
+from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from fanin.torch.optimizers import optimizers
 from fanin.torch.program import network
 from fanin.torch.signals import measure, tapped_layers
 
+geometry = run_path(str(Path(__file__).parents[1] / "oracles" / "geometry.py"))["geometry"]
 SETTINGS = Settings(Call("adam"), 8, 1, 1)
 
 
@@ -240,7 +243,9 @@ def test_signals_of_frozen_reused_overwritten_and_unused_layers() -> None:
 
     model, x = Odd(), torch.randn(5, 3, generator=Generator().manual_seed(0))
     assert tapped_layers(model) == ("frozen", "twice", "unused")
-    signal, gradient = measure(model, lambda _, out: out.square().mean(dim=1), x, torch.zeros(5))
+    signal, gradient, cosine, dead, saturated = measure(
+        model, lambda _, out: out.square().mean(dim=1), x, torch.zeros(5)
+    )
     w, v = model.frozen, model.twice
     z1 = (x @ w.weight.T + w.bias).detach().requires_grad_()
     z2 = z1.clamp(min=0) @ v.weight.T + v.bias
@@ -249,3 +254,13 @@ def test_signals_of_frozen_reused_overwritten_and_unused_layers() -> None:
     for found, wanted in ((signal, (z1, z3)), (gradient, (g1, g3))):
         assert found[:2] == pytest.approx([float(each.detach().square().mean().sqrt()) for each in wanted], rel=1e-5)
         assert np.isnan(found[2])
+    assert np.isnan([cosine[2], dead[2], *saturated]).all()
+
+
+def test_the_units_of_a_convolution_are_its_channels() -> None:
+    layer, x = nn.Conv2d(2, 5, (2, 3)), torch.randn(40, 2, 4, 5, generator=Generator().manual_seed(0))
+    layer.bias.data[1] = -100.0  # never above 0
+    _, _, cosine, dead, saturated = measure(layer, lambda _, out: out.square().mean(dim=(1, 2, 3)), x, x, 0.7)
+    z = layer(x).detach().movedim(1, -1).double().numpy()
+    assert (cosine[0], dead[0], saturated[0]) == pytest.approx(geometry(z, 0.7), rel=1e-5)
+    assert dead[0] >= 0.2

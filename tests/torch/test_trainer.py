@@ -4,6 +4,8 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,8 @@ from fanin.torch.measure import choose
 from fanin.torch.program import network
 from fanin.torch.trainer import Trainer
 from fanin.training import batch_order
+
+geometry = run_path(str(Path(__file__).parents[1] / "oracles" / "geometry.py"))["geometry"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
 """PyTorch's word on an operation that works on a stack, but not fast; `start` silences it for users."""
@@ -400,3 +404,6 @@ def test_signals_are_those_of_plain_numpy(task: Task) -> None:
         assert result.signals.layers == ("1", "3")
         # float32 sums of at most 60 terms: a relative error of 60 units in the last place at most, 4e-6
         np.testing.assert_allclose([*result.signals.signal_rms, *result.signals.gradient_rms], rms, rtol=1e-5)
+        found = result.signals.cosine, result.signals.dead
+        expected = np.transpose([geometry(z, math.nan)[:2] for z in (z1, z2)])
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fanin.records import ModelInfo, Task
+from fanin.training import COMPARED
 
 __all__ = [
     "Begin",
@@ -177,14 +178,25 @@ def _rms(value: Any) -> Any:
     return jnp.sqrt(jnp.mean(jnp.square(value.astype(jnp.float32))))
 
 
-def signal_function(net: Network) -> Callable[[State, Any, Any], tuple[Any, Any]]:
+def _geometry(z: Any, bound: Any) -> tuple[Any, Any, Any]:
+    """Cosine between examples, share of dead units and of saturated values, of shape (batch, ..., units)."""
+    rows = z[:COMPARED].reshape(min(COMPARED, len(z)), -1).astype(jnp.float32)
+    units = rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
+    pairs = len(rows) * (len(rows) - 1)
+    cosine = (jnp.sum(units @ units.T) - len(rows)) / pairs if pairs else jnp.float32(jnp.nan)
+    dead = jnp.mean(jnp.all(z <= 0, axis=tuple(range(z.ndim - 1))), dtype=jnp.float32)
+    saturated = jnp.mean(jnp.abs(z) > bound, dtype=jnp.float32)
+    return cosine, dead, jnp.where(jnp.isnan(bound), jnp.nan, saturated)
+
+
+def signal_function(net: Network) -> Callable[[State, Any, Any, Any], tuple[Any, ...]]:
     """A traceable function that measures each layer's pre-activation and its gradient.
 
     Returns:
-        A function of (state, x, y) that gives two arrays, one number per layer in the order of `net.layers`: the
-        root mean square of the pre-activation, and of the gradient of the batch's mean loss with respect to it.
-        The model is run as in inference. A layer used more than once reports its last use; one that is not used,
-        not a number.
+        A function of (state, x, y, bound) that gives arrays in the order of `fanin.records.InitialSignals`, one
+        number per layer in the order of `net.layers`; the gradient is that of the batch's mean loss, and what is
+        larger than the bound is saturated (not a number: there is none). The model is run as in inference. A layer
+        used more than once reports its last use; one that is not used, not a number.
     """
 
     def tapped(state: State, x: Any, y: Any, nudges: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -198,17 +210,18 @@ def signal_function(net: Network) -> Callable[[State, Any, Any], tuple[Any, Any]
         outputs = net.tapped(state.trainable, state.other, x, tap)
         return jnp.mean(net.loss(y, outputs)), seen
 
-    def measure(state: State, x: Any, y: Any) -> tuple[Any, Any]:
-        """Signals and gradients of all layers."""
+    def measure(state: State, x: Any, y: Any, bound: Any) -> tuple[Any, ...]:
+        """What is measured of all layers."""
         if not net.layers:
-            return jnp.zeros(0), jnp.zeros(0)
+            return (jnp.zeros(0),) * 5
         shapes = jax.eval_shape(lambda s, a, b: tapped(s, a, b, {})[1], state, x, y)
         nudges = {name: jnp.zeros(shape.shape, shape.dtype) for name, shape in shapes.items()}
         gradients, seen = jax.grad(lambda n: tapped(state, x, y, n), has_aux=True)(nudges)
-        missing = jnp.float32(jnp.nan)
-        return (
-            jnp.stack([_rms(seen[name]) if name in seen else missing for name in net.layers]),
-            jnp.stack([_rms(gradients[name]) if name in seen else missing for name in net.layers]),
-        )
+        missing = (jnp.float32(jnp.nan),) * 5
+        rows = [
+            (_rms(seen[name]), _rms(gradients[name]), *_geometry(seen[name], bound)) if name in seen else missing
+            for name in net.layers
+        ]
+        return tuple(map(jnp.stack, zip(*rows, strict=True)))
 
     return measure

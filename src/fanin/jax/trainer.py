@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from fanin.activations import saturation
 from fanin.jax.backend import compiler_options, devices
 from fanin.jax.runs import Network, State, evaluate_function, signal_function, step_function
-from fanin.records import Program, Run, RunResult, Settings, Signals, Task
+from fanin.records import InitialSignals, Program, Run, RunResult, Settings, Task
 from fanin.training import (
     EVALUATION_BATCH,
     SIGNAL_BATCH,
@@ -140,8 +141,8 @@ class Trainer:
         def evaluate_one(state: State, i: Any, x: Any, y: Any) -> tuple[Any, Any]:
             return evaluate(one(state, i), x, y)
 
-        def signals_one(state: State, i: Any, x: Any, y: Any) -> tuple[Any, Any]:
-            return measure(one(state, i), x, y)
+        def signals_one(state: State, i: Any, x: Any, y: Any, bound: Any) -> tuple[Any, ...]:
+            return measure(one(state, i), x, y, bound)
 
         if chunk > 1:
             several = (None, None, 0, 0, None) if loop == "scan" else (None, None, 0, 0)
@@ -209,7 +210,7 @@ class Trainer:
         state = self.start(filled, device)
         data = self._on(device)
         functions = self.functions(program.loop, program.chunk)
-        batch = data["x"][:SIGNAL_BATCH], data["y"][:SIGNAL_BATCH]
+        batch = data["x"][:SIGNAL_BATCH], data["y"][:SIGNAL_BATCH], saturation(runs[0].activation)
         signals = [functions.signals(state, i, *batch) for i in range(len(runs))]
         train, val, seen = [], [], []
         for start, stop in zip((0, *self.marks), self.marks, strict=False):
@@ -226,7 +227,8 @@ class Trainer:
             outcome(
                 self.marks, int(diverged_at[i]), [curve[:, i] for curve in curves],
                 (float(test[0][i]), float(test[1][i])),
-                Signals(self.net.layers, *(tuple(np.asarray(rms, np.float64).tolist()) for rms in signals[i])), seconds,
+                InitialSignals(self.net.layers, *(tuple(np.asarray(row, np.float64).tolist()) for row in signals[i])),
+                seconds,
             )
             for i in range(len(runs))
         ]  # fmt: skip

@@ -6,7 +6,7 @@ crosses a layer except arrays and the user's own model.
 
 from fanin.records.calls import Call, Init, Value
 from fanin.records.checks import SEVERITIES, Course, Finding, Outcome, Setup, Severity, Trial, Vitals
-from fanin.records.models import OPS, Axis, ModelInfo, Op, ParamInfo, Signals
+from fanin.records.models import OPS, Axis, InitialSignals, ModelInfo, Op, ParamInfo, Signals
 from fanin.records.plans import Plan, PlanEntry
 from fanin.records.runs import ModelSpec, Program, Run, RunResult, Settings, Task, to_plain
 
@@ -18,6 +18,7 @@ __all__ = [
     "Course",
     "Finding",
     "Init",
+    "InitialSignals",
     "ModelInfo",
     "ModelSpec",
     "Op",

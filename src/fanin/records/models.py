@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-__all__ = ["OPS", "Axis", "ModelInfo", "Op", "ParamInfo", "Signals"]
+__all__ = ["OPS", "Axis", "InitialSignals", "ModelInfo", "Op", "ParamInfo", "Signals"]
 
 Axis = Literal["spatial", "batch", "in", "out"]
 """What an axis of a weight means; `batch` is a stack of independent weights (depthwise channels, experts)."""
@@ -119,3 +119,19 @@ class Signals:
     layers: tuple[str, ...]
     signal_rms: tuple[float, ...]
     gradient_rms: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class InitialSignals(Signals):
+    """The signals of a run before its first step; what was not measured yet when a run was kept is empty.
+
+    Attributes:
+        cosine: Mean cosine between the pre-activations of two examples.
+        dead: Share of units whose pre-activation is above 0 for no example.
+        saturated: Share of pre-activations where the activation is within 1 % of its bounds; not a number where it
+            has none.
+    """
+
+    cosine: tuple[float, ...] = ()
+    dead: tuple[float, ...] = ()
+    saturated: tuple[float, ...] = ()

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from fanin.records.calls import Call
-from fanin.records.models import Signals
+from fanin.records.models import InitialSignals
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,7 +155,7 @@ class RunResult:
     val_metric: tuple[float, ...]
     test_loss: float
     test_metric: float
-    signals: Signals | None
+    signals: InitialSignals | None
     seconds: float
     train_metric: tuple[float, ...] = ()
 
@@ -168,10 +168,10 @@ class RunResult:
         """The inverse of `to_json`."""
         record = json.loads(text)
         if record["signals"] is not None:
-            record["signals"] = Signals(
-                layers=tuple(record["signals"]["layers"]),
-                signal_rms=_numbers(record["signals"]["signal_rms"]),
-                gradient_rms=_numbers(record["signals"]["gradient_rms"]),
+            layers, *measured = (entry.name for entry in fields(InitialSignals))
+            kept = record["signals"]
+            record["signals"] = InitialSignals(
+                tuple(kept[layers]), *(_numbers(kept.get(name, ())) for name in measured)
             )
         for name in ("train_loss", "val_loss", "val_metric", "train_metric"):
             record[name] = _numbers(record.get(name, ()))

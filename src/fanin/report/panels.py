@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from fanin.experiments.analysis import ArmSummary, amount, steps_to
 from fanin.experiments.results import Results
 from fanin.experiments.spec import TUNING_SEEDS
-from fanin.records import RunResult
+from fanin.records import InitialSignals, RunResult
 from fanin.report.charts import Axis, Forest, Interval, Line, Lines, Panel, Share, Shares
 from fanin.report.predictions import Predicted, predicted
 from fanin.stats import kaplan_meier
@@ -22,6 +22,8 @@ _MOST_POINTS = 100
 """So many points of a curve are drawn; more could not be told apart, and would make the page large."""
 _OUTCOMES = {"trained": "#009E73", "stuck": "#A67C00", "diverged": "#D55E00"}
 _SIGNALS = {"signal_rms": "pre-activation", "gradient_rms": "gradient"}
+_GEOMETRY = {"cosine": "cosine between examples", "dead": "dead units, %", "saturated": "saturated, %"}
+_ONE_SIDED = ("relu", "relu6")
 _WHAT = "initializer"
 
 
@@ -34,6 +36,7 @@ def panels(results: Results) -> list[Panel]:
         _arrival(results),
         _curves(results),
         _signals(results),
+        _geometry(results),
     )
     return [panel for panel in made if panel is not None]
 
@@ -217,11 +220,20 @@ def _thinned(count: int) -> list[int]:
     return [round(place) for place in np.linspace(0, count - 1, min(count, _MOST_POINTS)).tolist()]
 
 
-def _signals(results: Results) -> Panel | None:
+def _known(results: Results) -> dict[ArmSummary, list[InitialSignals]]:
+    """The signals of the compared runs of each initializer, where there are any."""
     measured = {
         arm: [run.signals for run in _chosen(results, arm) if run.signals is not None] for arm in results.analysis.arms
     }
-    known = {arm: signals for arm, signals in measured.items() if signals and signals[0].layers}
+    return {arm: signals for arm, signals in measured.items() if signals and signals[0].layers}
+
+
+def _layer_names(signals: Sequence[InitialSignals]) -> tuple[str, ...]:
+    return tuple(layer.rsplit("/", 1)[-1] for layer in signals[0].layers)
+
+
+def _signals(results: Results) -> Panel | None:
+    known = _known(results)
     if not known:
         return None
     theory = {arm: predicted(results.experiment, arm.arm) for arm in known}
@@ -229,7 +241,7 @@ def _signals(results: Results) -> Panel | None:
     zeros: list[str] = []
     for kind, what in _SIGNALS.items():
         for arm, signals in known.items():
-            names = tuple(layer.rsplit("/", 1)[-1] for layer in signals[0].layers)
+            names = _layer_names(signals)
             line = _ribbon(arm.arm.label, names, np.array([getattr(each, kind) for each in signals]))
             lines.setdefault(kind, []).append(line)
             lines[kind] += _theory_line(line, theory[arm], kind)
@@ -251,6 +263,37 @@ def _signals(results: Results) -> Panel | None:
         _labels(results),
         _WHAT,
         (*zeros, *_unpredicted(theory)),
+    )
+
+
+def _geometry(results: Results) -> Panel | None:
+    """Cosines, and units that are dead or saturated, where the activation can make them so."""
+    known = {arm: signals for arm, signals in _known(results).items() if all(each.cosine for each in signals)}
+    lines: dict[str, tuple[Line, ...]] = {}
+    for kind, share in (("cosine", 1.0), ("dead", 100.0), ("saturated", 100.0)):
+        found = {arm: share * np.array([getattr(each, kind) for each in signals]) for arm, signals in known.items()}
+        if kind == "dead":
+            found = {arm: values for arm, values in found.items() if arm.arm.activation in _ONE_SIDED}
+        lines[kind] = tuple(
+            _ribbon(arm.arm.label, _layer_names(known[arm]), values)
+            for arm, values in found.items()
+            if np.isfinite(values).any()
+        )
+    drawn = {kind: ribbons for kind, ribbons in lines.items() if ribbons}
+    if not drawn:
+        return None
+    layer = Axis("layer", ticks=next(iter(drawn.values()))[0].x)
+    return Panel(
+        "geometry",
+        "Are examples told apart, and are units off, before the first step?",
+        "Each layer's pre-activations on up to 256 training examples: the mean cosine between two examples (near 1 "
+        "they can hardly be told apart)"
+        + (", the share of units that are above 0 for none of them (dead under ReLU)" * ("dead" in drawn))
+        + (", the share of values where the activation is within 1 % of its bounds" * ("saturated" in drawn))
+        + ". Median and 10 to 90 % band over seeds.",
+        tuple(Lines(layer, Axis(_GEOMETRY[kind]), ribbons, band="10 to 90 %") for kind, ribbons in drawn.items()),
+        _labels(results),
+        _WHAT,
     )
 
 

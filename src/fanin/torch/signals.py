@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fanin.training import COMPARED
+
 __all__ = ["measure", "tapped_layers"]
 
 _TAPPED = (nn.Linear, nn.Bilinear, nn.modules.conv._ConvNd)
@@ -40,9 +42,21 @@ def _rms(value: Tensor | None) -> float:
     return math.nan if value is None else float(value.detach().float().square().mean().sqrt())
 
 
+def _geometry(z: Tensor | None, units: int, bound: float) -> tuple[float, float, float]:
+    """Cosine between examples, share of dead units and of saturated values; `units` is the axis of the units."""
+    if z is None:
+        return (math.nan,) * 3
+    z = z.detach().float()
+    rows = nn.functional.normalize(z[:COMPARED].flatten(1), dim=1, eps=0)
+    pairs = len(rows) * (len(rows) - 1)
+    cosine = float((rows @ rows.T).sum() - len(rows)) / pairs if pairs else math.nan
+    dead = float((z <= 0).movedim(units, 0).flatten(1).all(1).float().mean())
+    return cosine, dead, math.nan if math.isnan(bound) else float((z.abs() > bound).float().mean())
+
+
 def measure(
-    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, bound: float = math.nan
+) -> tuple[tuple[float, ...], ...]:
     """Measure each tapped layer's pre-activation and its gradient.
 
     Args:
@@ -50,11 +64,12 @@ def measure(
         loss: From targets and outputs to one loss per example.
         x: A batch.
         y: Its targets.
+        bound: Larger pre-activations are saturated; not a number where none is.
 
     Returns:
-        One number per layer in the order of `tapped_layers`: the root mean square of the pre-activation, and of
-        the gradient of the batch's mean loss with respect to it. A layer used more than once reports its last
-        use; one that is not used, or that the loss does not depend on, not a number.
+        Tuples in the order of `fanin.records.InitialSignals`, one number per layer in the order of `tapped_layers`; the
+        gradient is that of the batch's mean loss. A layer used more than once reports its last use; one that is not
+        used, or that the loss does not depend on, not a number.
     """
     seen: dict[str, Tensor] = {}
 
@@ -69,4 +84,10 @@ def measure(
         value = loss(y, model(x)).mean()
         found = torch.autograd.grad(value, list(seen.values()), allow_unused=True) if seen else ()
     gradients = dict(zip(seen, found, strict=True))
-    return tuple(_rms(seen.get(name)) for name in names), tuple(_rms(gradients.get(name)) for name in names)
+
+    def row(name: str) -> tuple[float, ...]:
+        """All that is measured of a layer."""
+        z, convolution = seen.get(name), isinstance(model.get_submodule(name), nn.modules.conv._ConvNd)
+        return _rms(z), _rms(gradients.get(name)), *_geometry(z, 1 if convolution else -1, bound)
+
+    return tuple(zip(*map(row, names), strict=True)) if names else ((),) * 5

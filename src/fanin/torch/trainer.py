@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fanin.records import Program, Run, RunResult, Settings, Signals, Task
+from fanin.activations import saturation
+from fanin.records import InitialSignals, Program, Run, RunResult, Settings, Task
 from fanin.torch.backend import devices, one_thread_each
 from fanin.torch.program import Alone, Executed, Network, Together
 from fanin.torch.signals import measure, tapped_layers
@@ -109,10 +110,10 @@ class Trainer:
         loss, metric = (float(torch.cat(each).double().mean()) for each in values)
         return loss, metric
 
-    def _signals(self, executed: Executed, i: int) -> Signals:
+    def _signals(self, executed: Executed, i: int, bound: float) -> InitialSignals:
         x, y = (each[:SIGNAL_BATCH] for each in self.data["train"])
         with executed.run(i) as model:
-            return Signals(tapped_layers(model), *measure(model, self.net.loss, x, y))
+            return InitialSignals(tapped_layers(model), *measure(model, self.net.loss, x, y, bound))
 
     def train_chunk(
         self, program: Program, runs: Sequence[Run], progress: Callable[[int], None]
@@ -124,7 +125,7 @@ class Trainer:
         filled = sorted(copies, key=lambda run: run.learning_rate)
         places = [filled.index(run) for run in runs]
         executed = self.start(filled)
-        signals = [self._signals(executed, i) for i in places]
+        signals = [self._signals(executed, i, saturation(runs[0].activation)) for i in places]
         losses, curves = np.zeros((len(filled), 0), np.float32), []
         for start, stop in zip((0, *self.marks), self.marks, strict=False):
             # Where nothing is left to train the numbers would be none.
