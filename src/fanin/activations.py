@@ -301,16 +301,16 @@ def saturation(name: str) -> float:
     """The size of pre-activation from which on an activation is within 1 % of its bounds.
 
     Args:
-        name: Of any activation; one that has no bounds, or an unknown one, has no such size.
+        name: Of any activation.
 
     Returns:
-        The size, or not a number.
+        The size; infinite where there are no bounds on both sides, and for an unknown name.
 
     Example:
         >>> round(saturation("tanh"), 3), saturation("relu")
-        (2.298, nan)
+        (2.298, inf)
     """
-    return _SATURATION.get(name, math.nan)
+    return _SATURATION.get(name, math.inf)
 
 
 def values_of(name: str, phi: Callable[[Any], Any], u: Floats) -> Floats:

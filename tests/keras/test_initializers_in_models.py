@@ -88,13 +88,13 @@ MODELS = {"sequential": lambda: stack("whole"), "functional": functional, "subcl
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_stream_of_a_weight_is_its_path(kind: str) -> None:
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     model = MODELS[kind]()
     kernels = [weight for weight in model.weights if weight.name == "kernel"]
     assert len({kernel.path for kernel in kernels}) == len(kernels) == (2 if kind == "sequential" else 3)
     for kernel in kernels:
         expect(kernel, "he_normal")
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     again = MODELS[kind]()
     assert [weight.path for weight in again.weights] == [weight.path for weight in model.weights]
     assert_same_weights(again, model)

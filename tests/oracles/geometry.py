@@ -9,7 +9,7 @@ def geometry(z, bound, compared=32):
 
     Args:
         z: NumPy array of shape (examples, ..., units).
-        bound: Not a number where nothing is saturated.
+        bound: Infinite where nothing is saturated.
         compared: So many examples have their cosines taken.
     """
     rows = [row.reshape(-1).tolist() for row in z[:compared]]
@@ -21,5 +21,4 @@ def geometry(z, bound, compared=32):
     units = z.reshape(-1, z.shape[-1]).T.tolist()
     dead = sum(all(value <= 0 for value in unit) for unit in units)
     beyond = [abs(value) > bound for unit in units for value in unit]
-    saturated = math.nan if math.isnan(bound) else sum(beyond) / len(beyond)
-    return sum(cosines) / len(cosines), dead / len(units), saturated
+    return sum(cosines) / len(cosines), dead / len(units), sum(beyond) / len(beyond)

@@ -234,7 +234,7 @@ def test_signals_that_are_no_numbers_raise_no_warning(results, value):
     assert line.y[1] == 1.0
 
 
-def with_geometry(results, saturated=math.nan):
+def with_geometry(results, saturated=0.0):
     return replaced(
         results,
         lambda run, s: dataclasses.replace(

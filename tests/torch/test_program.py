@@ -254,7 +254,7 @@ def test_signals_of_frozen_reused_overwritten_and_unused_layers() -> None:
     for found, wanted in ((signal, (z1, z3)), (gradient, (g1, g3))):
         assert found[:2] == pytest.approx([float(each.detach().square().mean().sqrt()) for each in wanted], rel=1e-5)
         assert np.isnan(found[2])
-    assert np.isnan([cosine[2], dead[2], *saturated]).all()
+    assert np.isnan([cosine[2], dead[2], saturated[2]]).all()
 
 
 def test_the_units_of_a_convolution_are_its_channels() -> None:

@@ -404,6 +404,6 @@ def test_signals_are_those_of_plain_numpy(task: Task) -> None:
         assert result.signals.layers == ("1", "3")
         # float32 sums of at most 60 terms: a relative error of 60 units in the last place at most, 4e-6
         np.testing.assert_allclose([*result.signals.signal_rms, *result.signals.gradient_rms], rms, rtol=1e-5)
-        found = result.signals.cosine, result.signals.dead
-        expected = np.transpose([geometry(z, math.nan)[:2] for z in (z1, z2)])
+        found = result.signals.cosine, result.signals.dead, result.signals.saturated
+        expected = np.transpose([geometry(z, math.inf) for z in (z1, z2)])
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

@@ -185,8 +185,7 @@ def _geometry(z: Any, bound: Any) -> tuple[Any, Any, Any]:
     pairs = len(rows) * (len(rows) - 1)
     cosine = (jnp.sum(units @ units.T) - len(rows)) / pairs if pairs else jnp.float32(jnp.nan)
     dead = jnp.mean(jnp.all(z <= 0, axis=tuple(range(z.ndim - 1))), dtype=jnp.float32)
-    saturated = jnp.mean(jnp.abs(z) > bound, dtype=jnp.float32)
-    return cosine, dead, jnp.where(jnp.isnan(bound), jnp.nan, saturated)
+    return cosine, dead, jnp.mean(jnp.abs(z) > bound, dtype=jnp.float32)
 
 
 def signal_function(net: Network) -> Callable[[State, Any, Any, Any], tuple[Any, ...]]:
@@ -195,7 +194,7 @@ def signal_function(net: Network) -> Callable[[State, Any, Any, Any], tuple[Any,
     Returns:
         A function of (state, x, y, bound) that gives arrays in the order of `fanin.records.InitialSignals`, one
         number per layer in the order of `net.layers`; the gradient is that of the batch's mean loss, and what is
-        larger than the bound is saturated (not a number: there is none). The model is run as in inference. A layer
+        larger than the bound is saturated. The model is run as in inference. A layer
         used more than once reports its last use; one that is not used, not a number.
     """
 

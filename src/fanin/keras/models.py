@@ -35,8 +35,9 @@ def build(spec: ModelSpec, input_shape: tuple[int, ...], outputs: int, activatio
     Raises:
         ModelError, UnknownNameError, InvalidValueError: If it cannot be built.
     """
-    # Keras numbers unnamed layers per process; parameters are known by name, so counting starts anew.
-    keras.backend.clear_session()
+    # Keras numbers unnamed layers per process; parameters are known by name, so counting starts anew. A collection
+    # of garbage each time would cost more than the network.
+    keras.utils.clear_session(free_memory=False)
     if spec.kind == "user":
         return _user(spec, activation, {"input_shape": input_shape, "outputs": outputs})
     if activation not in activation_names():

@@ -128,8 +128,7 @@ class InitialSignals(Signals):
     Attributes:
         cosine: Mean cosine between the pre-activations of two examples.
         dead: Share of units whose pre-activation is above 0 for no example.
-        saturated: Share of pre-activations where the activation is within 1 % of its bounds; not a number where it
-            has none.
+        saturated: Share of pre-activations where the activation is within 1 % of its bounds, if it has any.
     """
 
     cosine: tuple[float, ...] = ()

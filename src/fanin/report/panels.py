@@ -1,11 +1,12 @@
 """The figures of a comparison: which questions its runs can answer, and with what numbers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fanin.activations import saturation
 from fanin.experiments.analysis import ArmSummary, amount, steps_to
 from fanin.experiments.results import Results
 from fanin.experiments.spec import TUNING_SEEDS
@@ -23,7 +24,12 @@ _MOST_POINTS = 100
 _OUTCOMES = {"trained": "#009E73", "stuck": "#A67C00", "diverged": "#D55E00"}
 _SIGNALS = {"signal_rms": "pre-activation", "gradient_rms": "gradient"}
 _GEOMETRY = {"cosine": "cosine between examples", "dead": "dead units, %", "saturated": "saturated, %"}
-_ONE_SIDED = ("relu", "relu6")
+_CAN_BE: dict[str, Callable[[str], bool]] = {
+    "cosine": lambda _: True,
+    "dead": lambda activation: activation in ("relu", "relu6"),
+    "saturated": lambda activation: math.isfinite(saturation(activation)),
+}
+"""Which activations make it worth drawing."""
 _WHAT = "initializer"
 
 
@@ -272,12 +278,10 @@ def _geometry(results: Results) -> Panel | None:
     lines: dict[str, tuple[Line, ...]] = {}
     for kind, share in (("cosine", 1.0), ("dead", 100.0), ("saturated", 100.0)):
         found = {arm: share * np.array([getattr(each, kind) for each in signals]) for arm, signals in known.items()}
-        if kind == "dead":
-            found = {arm: values for arm, values in found.items() if arm.arm.activation in _ONE_SIDED}
         lines[kind] = tuple(
             _ribbon(arm.arm.label, _layer_names(known[arm]), values)
             for arm, values in found.items()
-            if np.isfinite(values).any()
+            if _CAN_BE[kind](arm.arm.activation)
         )
     drawn = {kind: ribbons for kind, ribbons in lines.items() if ribbons}
     if not drawn:

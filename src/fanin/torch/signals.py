@@ -51,11 +51,11 @@ def _geometry(z: Tensor | None, units: int, bound: float) -> tuple[float, float,
     pairs = len(rows) * (len(rows) - 1)
     cosine = float((rows @ rows.T).sum() - len(rows)) / pairs if pairs else math.nan
     dead = float((z <= 0).movedim(units, 0).flatten(1).all(1).float().mean())
-    return cosine, dead, math.nan if math.isnan(bound) else float((z.abs() > bound).float().mean())
+    return cosine, dead, float((z.abs() > bound).float().mean())
 
 
 def measure(
-    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, bound: float = math.nan
+    model: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, bound: float = math.inf
 ) -> tuple[tuple[float, ...], ...]:
     """Measure each tapped layer's pre-activation and its gradient.
 
@@ -64,7 +64,7 @@ def measure(
         loss: From targets and outputs to one loss per example.
         x: A batch.
         y: Its targets.
-        bound: Larger pre-activations are saturated; not a number where none is.
+        bound: Larger pre-activations are saturated.
 
     Returns:
         Tuples in the order of `fanin.records.InitialSignals`, one number per layer in the order of `tapped_layers`; the
