@@ -84,7 +84,7 @@ NETWORKS: dict[str, Callable[[], keras.Model]] = {
 }
 
 
-COSTLY = ("attention", "recurrent")
+COSTLY = ("attention", "convolutions", "recurrent")
 """Compiled for most of a minute."""
 
 
