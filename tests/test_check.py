@@ -216,6 +216,47 @@ def test_parameters_that_are_not_trained():
     assert fanin.check(model, X, Y).findings[0].code == "frozen-parameters"
 
 
+@pytest.mark.parametrize(("bent", "severity"), [(True, "error"), (False, "warning")])
+def test_layers_without_an_activation_are_a_fault_where_no_line_will_do(bent, severity):
+    x = torch.rand(200, 2, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    y = (x[:, 0] * (x[:, 1] if bent else 1.0) > 0).long()
+    torch.manual_seed(1)
+    found = fanin.check(nn.Sequential(nn.Linear(2, 24), nn.Linear(24, 2)), x, y, optimizer="adam(lr=0.01)")
+    assert codes(found) == ["linear-stack"]
+    assert found.findings[0].severity == severity
+
+
+def test_random_layers_that_are_frozen_are_tried_without_that():
+    """Three random features say too little; a copy trains all, and the model stays as frozen as it was."""
+    torch.manual_seed(1)
+    model = nn.Sequential(nn.Linear(64, 3), nn.ReLU(), nn.Linear(3, 40), nn.ReLU(), nn.Linear(40, 10))
+    model[0].requires_grad_(False)
+    found = fanin.check(model, X, Y, optimizer="adam(lr=0.01)")
+    assert codes(found)[0] == "frozen-parameters"
+    assert found.findings[0].severity == "error"
+    assert found.findings[0].outcome.helps
+    assert not model[0].weight.requires_grad
+
+
+def test_a_recurrent_layer_at_its_bounds():
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru, self.head = nn.GRU(8, 20, batch_first=True), nn.Linear(20, 10)
+
+        def forward(self, x):
+            return self.head(self.gru(x.reshape(-1, 8, 8))[0][:, -1])
+
+    torch.manual_seed(1)
+    model = Rows()
+    with torch.no_grad():
+        model.gru.bias_ih_l0.fill_(-10.0)
+        model.gru.bias_hh_l0.fill_(-10.0)
+    found = fanin.check(model, X, Y, optimizer="adam(lr=0.01)", steps=30)
+    assert codes(found)[0] == "saturated-units"
+    assert found.findings[0].where == "gru"
+
+
 def test_a_model_is_not_changed():
     model = mlp(nn.ReLU, 2, nn.Dropout(0.1))
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()

@@ -179,7 +179,7 @@ CASES = (
     faulty("relu against negative targets", "output-activation targets-out-of-range",
            partial(mlp, 1, (48, 48), 1, last="relu"), data.waves, MEAN_SQUARED, {"build": partial(mlp, 1, (48, 48), 1)},
            "ProteomicsML/ProteomicsML/pull/203", optimizer="adam(learning_rate=0.01)"),
-    faulty("squares of class numbers", "wrong-loss output-activation targets-out-of-range",
+    faulty("squares of class numbers", "wrong-loss one-unit-softmax output-activation targets-out-of-range",
            partial(mlp, 64, (48,), 1, last="softmax"), raw_numbers, MEAN_SQUARED, {"build": SMALL, "data": data.digits,
            "loss": SPARSE}, "keras-team/keras/issues/126", "the numbers 0 to 9 from a softmax of one"),
     faulty("loss summed", "sum-reduction learning-rate-too-large", partial(mlp, 64, (48, 48), 10, last="softmax"),

@@ -53,11 +53,16 @@ def admitted(
             optimizer=optimizer, learning_rate=learning_rate, steps=steps, seconds=seconds, **changed,
         )  # fmt: skip
 
+    def after(values: Mapping[str, Any]) -> Vitals:
+        """What the batch does to the model with other values."""
+        found: Vitals = adapter.probe(model, x, y, loss, values=values, **mode)
+        return found
+
     trains = y is not None and steps > 0 and bool(vitals.param_gradients) and refusal is None
     patient = Patient(
         info, vitals, adapter.setup(model, optimizer, loss), x, None if y is None else np.asarray(y),
         partial(adapter.values, model), None if y is None else adapter.loss_function(loss), train if trains else None,
-        refusal, seed,
+        refusal, seed, after,
     )  # fmt: skip
     return patient, (*notes, *info.notes)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -129,13 +130,20 @@ def distance(count: int) -> int:
     return step
 
 
+@lru_cache(maxsize=COMPARED)
+def _pairs(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The indices of every two of so many."""
+    first, second = np.triu_indices(count, 1)
+    return first, second
+
+
 def likeness(gram: NDArray[np.float64]) -> tuple[float, float]:
     """How much examples are alike, from their products: the mean cosine of two, and the effective rank of all."""
     whole = float(np.square(gram).sum())
     if len(gram) < 2 or not (math.isfinite(whole) and whole > 0):
         return math.nan, math.nan
     lengths = np.sqrt(gram.diagonal())
-    first, second = np.triu_indices(len(gram), 1)
+    first, second = _pairs(len(gram))
     some = (lengths[first] > 0) & (lengths[second] > 0)
     pairs = gram[first, second][some] / (lengths[first] * lengths[second])[some]
     return float(pairs.mean().clip(-1, 1)) if some.any() else math.nan, float(gram.trace() ** 2 / whole)

@@ -1,5 +1,6 @@
 """Causes before symptoms, facts before what had to be tried: on patients whose training is made up."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -97,6 +98,20 @@ def test_a_size_is_a_fault_only_if_the_cure_helps():
     assert all(each.severity != "error" for each in findings)
 
 
+@pytest.mark.parametrize(("losses", "helps"), [((1.1, 1.09, 0.1), False), ((1.1, 0.5, 0.1), True), ((1.1, 0.1), True)])
+def test_trainings_of_different_lengths_are_compared_at_the_last_step_of_both(losses, helps):
+    """Time has ended the first one after a step; that the cure's went on is no merit of the cure."""
+    values = good()
+    values["l0.weight"] *= 20
+
+    def cured(**changed):
+        found = trial(changed.get("values") is not None, values)
+        return replace(found, losses=losses) if changed.get("values") is not None else found
+
+    findings, _ = examined(patient(values, train=cured))
+    assert (findings[0].severity == "error") is helps
+
+
 def test_facts_come_before_what_had_to_be_tried():
     values = good()
     values["l0.weight"] *= 20
@@ -146,6 +161,48 @@ def test_a_rate_is_doubted_only_if_nothing_else_is_at_fault():
     broken = Setup(optimizer="sgd", learning_rate=3.0, unregistered=("extra",))
     examined(patient(values, train=cured, setup=broken))
     assert [each for each in tried if each is not None] == []
+
+
+def test_units_that_die_in_the_first_steps_are_seen():
+    """Nothing is learned, and behind the first ReLU all but one of five units are off after training."""
+    values = good()
+    sick = patient(values, train=lambda **_: trial(False, values))
+    highest = list(sick.vitals.highest)
+    highest[2] = np.array([1.0, 0.0, -1.0, 0.0, 0.0], np.float32)
+    findings, _ = examined(replace(sick, after=lambda _: replace(sick.vitals, highest=tuple(highest))))
+    dead = next(each for each in findings if each.code == "dead-units")
+    assert (dead.where, dead.severity) == ("r0", "warning")
+    assert "80% after 1 steps" in dead.observed
+    assert "dead-units" not in codes(examined(replace(sick, after=lambda _: sick.vitals))[0])
+
+
+@pytest.mark.parametrize(("change", "gradient", "words"), [
+    (lambda each: each * np.nan, 0.1, "first in l0.weight"),
+    (lambda each: each, np.inf, "first in the gradient of l2.weight"),
+    (lambda each: 1e9 * each, 0.1, "when l1.weight had grown 1e+09 times"),
+])  # fmt: skip
+def test_a_loss_that_is_lost_is_told_with_its_place(change, gradient, words):
+    values = good()
+    after = {path: change(each) if path != "l2.weight" and (path != "l0.weight" or "first" in words) else each
+             for path, each in values.items()}  # fmt: skip
+    lost = Trial((1.1, 2.0, np.inf), (np.full((N, 3), np.nan),), after, dict.fromkeys(values, gradient),
+                 dict.fromkeys(values, 0.1))  # fmt: skip
+    findings, _ = examined(patient(values, train=lambda **_: lost))
+    assert codes(findings)[0] == "divergence"
+    assert findings[0].observed.startswith("after 2 steps the loss is not finite")
+    assert findings[0].observed.endswith(words)
+
+
+def test_a_rate_is_told_with_the_weights_that_it_moves_least_and_most():
+    values = good()
+    updates = {"l0.weight": 1e-7, "l1.weight": 3e-6, "l2.weight": 2e-6}
+
+    def cured(**changed):
+        return replace(trial(changed.get("learning_rate") == pytest.approx(1e-3), values), updates=updates)
+
+    findings, _ = examined(patient(values, train=cured, setup=Setup(optimizer="sgd", learning_rate=1e-6)))
+    assert codes(findings)[0] == "learning-rate-too-small"
+    assert findings[0].observed.endswith("by 2e-06 of its size, l0.weight by 1e-07 and l1.weight by 3e-06")
 
 
 def test_codes_are_unique_and_every_check_speaks_for_itself():

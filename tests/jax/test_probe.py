@@ -54,6 +54,23 @@ def rms(values):
 
 
 # -------------------------------------------------------------------------------------------------------- probe
+def test_other_values_are_those_of_a_model_that_holds_them():
+    model, other = (filled_by(lambda: nnx.Linear(5, 3, rngs=nnx.Rngs(0))) for _ in range(2))
+    given = {path: values(other, path) for path in ("kernel", "bias")}
+    goal = np.ones((4, 3), np.float32)
+
+    def loss(outputs, targets):
+        return jnp.mean((outputs - targets) ** 2)
+
+    found = probe(model, X, goal, loss, values=given)
+    assert found == probe(other, X, goal, loss)
+    assert found.loss != probe(model, X, goal, loss).loss
+    with pytest.raises(UnknownNameError, match="no_such"):
+        probe(model, X, values={"no_such": goal})
+    with pytest.raises(ModelError, match="another shape"):
+        probe(model, X, values={"bias": goal})
+
+
 def test_signals_and_gradients_are_those_of_the_chain_rule():
     """The oracle: a network of two layers, differentiated by hand."""
     model = filled_by(lambda: nnx.Sequential(nnx.Linear(5, 7, rngs=nnx.Rngs(0)), jnp.tanh,

@@ -54,6 +54,24 @@ def network() -> keras.Model:
 X = np.random.default_rng(5).normal(size=(4, 7)).astype(np.float32)
 
 
+def test_other_values_are_those_of_a_model_that_holds_them() -> None:
+    model, other = network(), network()
+    model(X)
+    other(X)
+    for variable in other.trainable_variables:
+        variable.assign(-3 * variable.value)
+    given = {path: values(other, path) for path in ("one/kernel", "one/bias", "two/kernel", "scale")}
+    before, goal = [values(model, path) for path in given], np.ones((4, 5), np.float32)
+    found, expected = probe(model, X, goal, "mse", values=given), probe(other, X, goal, "mse")
+    assert found == expected
+    assert found.loss != probe(model, X, goal, "mse").loss
+    assert all(np.array_equal(values(model, path), each) for path, each in zip(given, before, strict=True))
+    with pytest.raises(UnknownNameError, match="no_such"):
+        probe(model, X, values={"no_such": goal})
+    with pytest.raises(ModelError, match="another shape"):
+        probe(model, X, values={"scale": goal})
+
+
 def test_signals_and_gradients_are_those_of_plain_numpy() -> None:
     model = network()
     model(X)
@@ -297,7 +315,7 @@ from fanin.records import Init, Plan, PlanEntry
 
 found = {"backend": keras.backend.backend()}
 for name, make in traced_models.MODELS.items():
-    keras.backend.clear_session()
+    keras.utils.clear_session(free_memory=False)
     model, example = make()
     info = describe(model, example)
     weights = [param for param in info.params if param.role != "norm"]

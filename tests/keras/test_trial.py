@@ -201,6 +201,25 @@ def test_several_inputs_and_outputs_and_a_frozen_layer() -> None:
     assert list(found.values) == ["table/embeddings", "a/kernel", "a/bias", "b/kernel", "b/bias"]
 
 
+def test_a_thawed_copy_trains_as_one_that_was_never_frozen() -> None:
+    """One layer is frozen as a whole, of another one variable; both are again, also if something raises."""
+
+    def network() -> keras.Model:
+        return keras.Sequential([keras.Input((4,)), *(layers.Dense(n, "tanh", name=f"d{n}") for n in (5, 3, 2))])
+
+    model, twin = network(), network()
+    match(twin, model)
+    model.get_layer("d5").trainable = False
+    model.get_layer("d3").kernel.trainable = False
+    frozen = [each.trainable for each in (model, *model.layers, *model.variables)]
+    found = trial(model, ROWS, GOALS, loss="mse", steps=3, thaw=True)
+    assert found.losses == trial(twin, ROWS, GOALS, loss="mse", steps=3).losses
+    assert len(found.values) == 6
+    with pytest.raises(ModelError):
+        trial(model, ROWS[:, :3], GOALS, loss="mse", steps=3, thaw=True)
+    assert [each.trainable for each in (model, *model.layers, *model.variables)] == frozen
+
+
 def test_what_the_loss_does_not_depend_on_stays() -> None:
     inputs = keras.Input((4,))
     used, unused = layers.Dense(2, name="used")(inputs), layers.Dense(3, name="unused")(inputs)

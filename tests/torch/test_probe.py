@@ -68,6 +68,23 @@ def test_there_is_one_entry_for_each_step(name):
     assert observe(model, example)[0] == info
 
 
+def test_other_values_are_those_of_a_model_that_holds_them():
+    """A tied parameter has them twice; the model keeps its own."""
+    model, x, y = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6)), numbers(9, 6), numbers(9, 6)
+    model[2].weight = model[0].weight
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for each in other.parameters():
+            each.mul_(-3)
+    before = copy.deepcopy(model.state_dict())
+    values = {path: each.detach().numpy() for path, each in other.named_parameters()}
+    assert probe(model, x, y, "mse_loss", values=values) == probe(other, x, y, "mse_loss")
+    assert probe(model, x, y, "mse_loss") != probe(other, x, y, "mse_loss")
+    assert all(torch.equal(each, before[key]) for key, each in model.state_dict().items())
+    with pytest.raises(UnknownNameError, match="no_such"):
+        probe(model, x, values={"no_such": values["0.bias"]})
+
+
 def test_a_frozen_model_with_words_has_gradients():
     model = NETWORKS["gpt"][0]()
     expected = probe(model, NETWORKS["gpt"][1])

@@ -243,6 +243,19 @@ def test_values_of_a_frozen_parameter_count_and_stay():
     np.testing.assert_allclose(found.outputs[0], outputs.numpy(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("given", ["text", "all", "trained"])
+def test_a_thawed_copy_trains_as_one_that_was_never_frozen(given):
+    """Whether the optimizer knew the frozen parameters or not; the model stays as frozen as it was."""
+    model, twin, x, y = network(), network(), X, Y
+    model[5].requires_grad_(False)
+    held = {"all": model.parameters(), "trained": [each for each in model.parameters() if each.requires_grad]}
+    optimizer = "sgd(lr=0.1)" if given == "text" else torch.optim.SGD(held[given], lr=0.1)
+    found = trial(model, x, y, loss="cross_entropy", optimizer=optimizer, steps=4, thaw=True)
+    wanted = trial(twin, x, y, loss="cross_entropy", optimizer="sgd(lr=0.1)", steps=4)
+    assert found.losses == wanted.losses
+    assert not any(each.requires_grad for each in model[5].parameters())
+
+
 def test_tied_parameters_are_trained_as_one():
     model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
     model[2].weight = model[0].weight

@@ -13,7 +13,7 @@ from fanin.initializers.draws import law_of
 from fanin.recipes.verdicts import planned
 from fanin.records import Outcome, Plan, Trial
 
-__all__ = ["Cure", "can_help", "drawn", "is_still", "redrawn", "standardised", "tried"]
+__all__ = ["Cure", "can_help", "drawn", "features", "is_better", "is_still", "redrawn", "standardised", "tried"]
 
 Array = NDArray[Any]
 
@@ -38,6 +38,7 @@ class Cure:
         cut: The step whose output is to be the model's.
         learning_rate: In place of the optimizer's.
         inputs, targets: Whether to standardise them.
+        thaw: Whether to train what is frozen as well.
     """
 
     plan: Plan | None = None
@@ -45,6 +46,7 @@ class Cure:
     learning_rate: float | None = None
     inputs: bool = False
     targets: bool = False
+    thaw: bool = False
 
 
 def redrawn(facts: Facts, paths: frozenset[str] | None = None) -> Plan:
@@ -112,6 +114,8 @@ def _outcome(facts: Facts, cure: Cure) -> Outcome | None:
     if train is None or before is None:
         return None
     changed: dict[str, Any] = {"cut": cure.cut, "learning_rate": cure.learning_rate}
+    if cure.thaw:
+        changed["thaw"] = True
     if cure.inputs:
         changed["example"] = standardised(facts.patient.example)
     targets = standardised(facts.targets.astype(np.float32)) if cure.targets and facts.targets is not None else None
@@ -125,12 +129,12 @@ def _outcome(facts: Facts, cure: Cure) -> Outcome | None:
             return None
         if worst is None or facts.progress(trial, targets) < facts.progress(worst, targets):
             worst = trial
-        if not _is_better(facts.learned, facts.progress(trial, targets)):
+        if not is_better(facts.learned, facts.progress(trial, targets)):
             break
     assert worst is not None
     measure, old = facts.told(before)
     _, new = facts.told(worst, targets)
-    helps = _is_better(facts.learned, facts.progress(worst, targets))
+    helps = is_better(facts.learned, facts.progress(worst, targets)) and (cure.targets or _is_ahead(before, worst))
     return Outcome(len(worst.losses) - 1, measure, old, new, helps)
 
 
@@ -146,9 +150,24 @@ def is_still(facts: Facts) -> bool:
     return trial is not None and (facts.learned < _STILL or not moved)
 
 
+def _is_ahead(before: Trial, after: Trial) -> bool:
+    """Whether a cure is ahead at the last step that both trainings took; time may have ended one of them early."""
+    step = min(len(before.losses), len(after.losses)) - 1
+    if before.diverged or len(before.losses) == len(after.losses):
+        return True
+    start = before.losses[0]
+    return start - after.losses[step] > _TIMES * max(0.0, start - before.losses[step])
+
+
 def _draws(plan: Plan | None) -> tuple[Plan | None, ...]:
     return (None,) if plan is None else (plan, replace(plan, seed=(plan.seed + 1) % 2**64))
 
 
-def _is_better(before: float, after: float) -> bool:
+def is_better(before: float, after: float) -> bool:
+    """Whether one share of what there is to learn is poor, and another one so much larger that it is not chance.
+
+    Example:
+        >>> is_better(0.1, 0.9), is_better(0.1, 0.2), is_better(0.6, 1.0)
+        (True, False, False)
+    """
     return before < _POOR and after - before > _GAIN and after > _TIMES * before

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fanin.doctor.losses import Loss, identified
+from fanin.doctor.scales import ratios_of
 from fanin.doctor.scores import Score, best_constant, score
-from fanin.errors import ModelError
+from fanin.errors import FaninError, ModelError
 from fanin.recipes import decided
 from fanin.recipes.graph import PASSING, Graph, trunk
 from fanin.records import ModelInfo, Op, Outcome, ParamInfo, Plan, Setup, Trial, Vitals
@@ -26,7 +27,7 @@ class Train(Protocol):
 
     def __call__(
         self, *, example: Any = None, targets: Any = None, values: Mapping[str, Array] | None = None,
-        cut: int | None = None, learning_rate: float | None = None,
+        cut: int | None = None, learning_rate: float | None = None, thaw: bool = False,
     ) -> Trial:  # fmt: skip
         """What the training did."""
 
@@ -43,6 +44,7 @@ class Patient:
         train: None where nothing is to be trained.
         refusal: The error of a loss that does not take the model's outputs.
         seed: Of the weights that cures draw.
+        after: What the batch does to the model with other values of these paths; None where that is not to be had.
     """
 
     info: ModelInfo
@@ -55,6 +57,7 @@ class Patient:
     train: Train | None = None
     refusal: ModelError | None = None
     seed: int = 0
+    after: Callable[[Mapping[str, Array]], Vitals] | None = None
     memory: dict[str, Array] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -110,6 +113,11 @@ class Facts:
     def recommended(self) -> Plan:
         """What `auto` would do with the model."""
         return decided(self.info, "auto", seed=self.patient.seed)
+
+    @cached_property
+    def ratios(self) -> Mapping[str, float]:
+        """For each weight whose size matters its standard deviation over the one that `auto` would give it."""
+        return ratios_of(self)
 
     @cached_property
     def weights(self) -> tuple[int, ...]:
@@ -188,6 +196,16 @@ class Facts:
             return self.patient.train()
         except ModelError as error:
             self.refusal = error
+            return None
+
+    @cached_property
+    def trained(self) -> Vitals | None:
+        """What the batch does to the model once it was trained; None where it was not, or that cannot be computed."""
+        if self.trial is None or self.patient.after is None or self.trial.diverged:
+            return None
+        try:
+            return self.patient.after(self.trial.values)
+        except FaninError:
             return None
 
     def told(self, trial: Trial, targets: Array | None = None) -> tuple[str, float]:

@@ -7,12 +7,11 @@ from numpy.typing import NDArray
 
 from fanin.doctor.cures import Cure, redrawn
 from fanin.doctor.facts import Facts
+from fanin.doctor.scales import OFF, is_weight
 from fanin.doctor.suspicions import Suspicion
-from fanin.initializers.draws import law_of
 from fanin.recipes.audit import unwritten
 from fanin.recipes.repeats import beginning, repeats
-from fanin.recipes.verdicts import expected_stddev
-from fanin.records import ParamInfo, PlanEntry
+from fanin.records import ParamInfo
 
 __all__ = [
     "distinct_units", "identical_units", "non_finite_weights", "repeated_weights", "tied_scale",
@@ -21,8 +20,6 @@ __all__ = [
 
 _COMPARED = 4096
 """Of so many units it is looked whether they are the same."""
-_OFF = 3.0
-"""A standard deviation that is off by less is within what usual initializers differ by."""
 _FAR_OFF = 30.0
 """By this factor nobody's initializer is off on purpose."""
 _WILD = 10.0
@@ -59,7 +56,7 @@ def uninitialised_weights(facts: Facts) -> Iterator[Suspicion]:
 
 def zero_weights(facts: Facts) -> Iterator[Suspicion]:
     """Weights of zeros that training cannot move, or whose units it moves all alike."""
-    zeros = [p for p in facts.used if _is_weight(p) and not facts.values(p.path).any()]
+    zeros = [p for p in facts.used if is_weight(p) and not facts.values(p.path).any()]
     held = [p.path for p in zeros if p.path in facts.stuck or _stays_alike(facts, p)]
     stuck = len(facts.stuck & {p.path for p in facts.used})
     if stuck:
@@ -71,7 +68,7 @@ def zero_weights(facts: Facts) -> Iterator[Suspicion]:
 
 def identical_units(facts: Facts) -> Iterator[Suspicion]:
     """Units that compute the same and are changed alike, so that a layer is no wider than its different units."""
-    counts = {p.path: distinct_units(p, facts.values(p.path)) for p in facts.used if _is_weight(p)}
+    counts = {p.path: distinct_units(p, facts.values(p.path)) for p in facts.used if is_weight(p)}
     alike = [
         path for path, (different, units) in counts.items()
         if different == 1 < units and facts.values(path).any()
@@ -109,7 +106,7 @@ def repeated_weights(facts: Facts) -> Iterator[Suspicion]:
     starts = {}
     for param in facts.used:
         values = facts.values(param.path)
-        first = beginning(values, param.dtype) if _is_weight(param) and np.ptp(values) > 0 else None
+        first = beginning(values, param.dtype) if is_weight(param) and np.ptp(values) > 0 else None
         if first is not None:
             starts[param.path] = first
     repeated = {path: others for path, others in repeats(starts).items() if others}
@@ -124,19 +121,19 @@ def repeated_weights(facts: Facts) -> Iterator[Suspicion]:
 
 def weights_too_small(facts: Facts) -> Iterator[Suspicion]:
     """Weights far below what their fan-in and the activation behind them call for."""
-    small = {path: ratio for path, ratio in _ratios(facts).items() if ratio < 1 / _OFF}
+    small = {path: ratio for path, ratio in facts.ratios.items() if ratio < 1 / OFF}
     yield from _off_scale(facts, small, "small")
 
 
 def weights_too_large(facts: Facts) -> Iterator[Suspicion]:
     """Weights far above what their fan-in and the activation behind them call for."""
-    large = {p: ratio for p, ratio in _ratios(facts).items() if ratio > _OFF and not _is_tied(facts, p)}
+    large = {p: ratio for p, ratio in facts.ratios.items() if ratio > OFF and not _is_tied(facts, p)}
     yield from _off_scale(facts, large, "large")
 
 
 def tied_scale(facts: Facts) -> Iterator[Suspicion]:
     """A table that is also the output's weight, and too large for that."""
-    yield from _off_scale(facts, {p: r for p, r in _ratios(facts).items() if r > _OFF and _is_tied(facts, p)}, "large")
+    yield from _off_scale(facts, {p: r for p, r in facts.ratios.items() if r > OFF and _is_tied(facts, p)}, "large")
 
 
 def _off_scale(facts: Facts, ratios: dict[str, float], word: str) -> Iterator[Suspicion]:
@@ -156,45 +153,9 @@ def _off_scale(facts: Facts, ratios: dict[str, float], word: str) -> Iterator[Su
     )  # fmt: skip
 
 
-def _ratios(facts: Facts) -> dict[str, float]:
-    """For each weight that no norm rescales its standard deviation over the one that `auto` would give it."""
-    found = {}
-    for entry in redrawn(facts).chosen:
-        param = entry.param
-        if entry.init is None or not _is_weight(param) or facts.values(param.path).size < 2:
-            continue
-        expected = expected_stddev(param, law_of(param, entry.init), entry.scales)
-        measured = float(np.sqrt(np.mean(np.square(facts.values(param.path), dtype=np.float64))))
-        harmless = _is_normalised(facts, param.path) or _suits_its_input(facts, entry)
-        if expected > 0 and 0 < measured < np.inf and not harmless:
-            found[param.path] = measured / expected
-    order = {param.path: at for at, param in enumerate(facts.used)}
-    return dict(sorted(found.items(), key=lambda each: order.get(each[0], len(order))))
-
-
-def _suits_its_input(facts: Facts, entry: PlanEntry) -> bool:
-    """Whether a weight's output on this batch has about the size that it is meant to have, whatever its own size."""
-    sizes = [facts.vitals.signal_rms[use] for use in facts.graph.used_by.get(entry.param.path, ())]
-    if not sizes or not entry.output:
-        return False
-    return 1 / _OFF < sizes[0] / float(np.sqrt(entry.output)) < _OFF
-
-
-def _is_normalised(facts: Facts, path: str) -> bool:
-    """Whether every output of a weight is normalised, so that its scale does not matter."""
-    uses = facts.graph.used_by.get(path, ())
-    return bool(uses) and all(
-        all(each >= 0 and facts.ops[each].kind == "norm" for each in facts.graph.follows(use)) for use in uses
-    )
-
-
 def _is_tied(facts: Facts, path: str) -> bool:
     kinds = {facts.ops[use].kind for use in facts.graph.used_by.get(path, ())}
     return {"lookup", "weight"} <= kinds
-
-
-def _is_weight(param: ParamInfo) -> bool:
-    return "out" in param.axes and param.role not in ("bias", "norm", "unknown")
 
 
 def _stays_alike(facts: Facts, param: ParamInfo) -> bool:
@@ -226,9 +187,10 @@ def distinct_units(param: ParamInfo, values: NDArray[np.floating]) -> tuple[int,
     moved = np.moveaxis(values, axes, range(len(axes)))
     count = int(np.prod(moved.shape[: len(axes)]))
     rows = np.ascontiguousarray(moved.reshape(count, -1)[:_COMPARED])
-    if len(np.unique(rows[:, 0])) == len(rows):  # most are told apart by their first number
-        return len(rows), len(rows)
-    return len(np.unique(rows, axis=0)), len(rows)
+    _, kinds, counts = np.unique(rows[:, 0], return_inverse=True, return_counts=True)
+    shared = counts[kinds] > 1  # most are told apart by their first number, and the whole rows are slow to sort
+    alike = len(np.unique(rows[shared], axis=0)) if shared.any() else 0
+    return int(np.count_nonzero(~shared)) + alike, len(rows)
 
 
 def _so_far(facts: Facts) -> str:

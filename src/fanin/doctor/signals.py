@@ -5,10 +5,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fanin.doctor.cures import Cure, is_still, redrawn
+from fanin.doctor.cures import Cure, can_help, is_better, is_still, redrawn, standardised
 from fanin.doctor.facts import Facts
+from fanin.doctor.linear import linear_share, neighbour_share
+from fanin.doctor.prediction import predicted
 from fanin.doctor.suspicions import Suspicion
-from fanin.records import Op
+from fanin.records import Op, Vitals
 
 __all__ = [
     "batch_norm_of_one", "collapsed_inputs", "dead_units", "exploding_gradient", "exploding_signal",
@@ -23,8 +25,9 @@ _FAR = 1e6
 _ALIKE, _DIFFERENT = 0.995, 0.9
 """Cosine of outputs that can hardly be told apart, and of inputs that can."""
 _BOUNDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "hard_sigmoid": (0.0, 1.0), "hard_tanh": (-1.0, 1.0),
-           "softsign": (-1.0, 1.0), "erf": (-1.0, 1.0)}  # fmt: skip
-"""Between which two numbers a saturating activation lies."""
+           "softsign": (-1.0, 1.0), "erf": (-1.0, 1.0), "rnn_tanh": (-1.0, 1.0), "gru": (-1.0, 1.0),
+           "lstm": (-1.0, 1.0)}  # fmt: skip
+"""Between which two numbers a saturating activation, or a recurrent layer's state, lies."""
 _EDGE = 0.01
 """Share of its range within which an activation counts as saturated: a slope below 4 % of the largest."""
 _MANY = 0.5
@@ -109,12 +112,27 @@ def linear_stack(facts: Facts) -> Iterator[Suspicion]:
     bends = ("activation", "softmax", "attention", "max", "recurrent", "other", "matmul", "mul")
     kinds = {op.kind for index, op in enumerate(facts.ops) if index not in facts.ending}
     if len(facts.weights) > 1 and not kinds & set(bends):
+        straight, bent = _shares(facts)
+        proven = is_better(straight, bent) and (facts.trial is None or can_help(facts))
+        words = f"; the best linear answer explains {straight:.0%} of the targets, similar examples {bent:.0%}"
         yield Suspicion(
-            facts.place(facts.weights[0]), f"{len(facts.weights)} layers with no activation between them",
-            "an activation between two layers",
+            facts.place(facts.weights[0]), f"{len(facts.weights)} layers with no activation between them"
+            f"{words if proven else ''}", "an activation between two layers",
             "Put an activation behind each hidden layer, unless a linear model is what you want.",
-            severity="warning", unproven="warning",
+            None, *(("error", "error") if proven else ("warning", "warning")),
         )  # fmt: skip
+
+
+def _shares(facts: Facts) -> tuple[float, float]:
+    """How much of the targets a linear answer explains, and how much similar examples do; nan where not known."""
+    y = facts.targets
+    if y is None or facts.loss is None or len(facts.inputs) != 1 or len(y) != len(facts.inputs[0]):
+        return math.nan, math.nan
+    wanted = y.reshape(len(y), -1)
+    if facts.loss.axis is not None and y.size == len(y):
+        wanted = y.reshape(-1, 1) == np.unique(y)
+    features = standardised(facts.inputs[0]).reshape(len(y), -1)
+    return linear_share(features, wanted), neighbour_share(features, wanted)
 
 
 def batch_norm_of_one(facts: Facts) -> Iterator[Suspicion]:
@@ -156,14 +174,11 @@ def heavy_dropout(facts: Facts) -> Iterator[Suspicion]:
 
 def dead_units(facts: Facts) -> Iterator[Suspicion]:
     """Units that are off for the whole batch, so that they are neither used nor trained."""
-    found: dict[int, float] = {}
-    for index, op in enumerate(facts.ops):
-        if op.kind == "activation" and op.name in ("relu", "relu6", "crelu") and facts.graph.live[index]:
-            highest = facts.vitals.highest[index] if index < len(facts.vitals.highest) else np.array([])
-            if highest.size and op.shape[:1] >= (_BATCH,) and np.isfinite(highest).all():
-                found[index] = float(np.mean(highest <= 0))
+    found = _dead(facts, facts.vitals)
     worst = {index: share for index, share in found.items() if share > _MANY}
-    if worst:
+    if not worst:
+        yield from _dying(facts, found)
+    else:
         index, share = next(iter(worst.items()))
         units = facts.vitals.highest[index].size
         yield Suspicion(
@@ -174,19 +189,44 @@ def dead_units(facts: Facts) -> Iterator[Suspicion]:
         )  # fmt: skip
 
 
+def _dead(facts: Facts, vitals: Vitals) -> dict[int, float]:
+    """The share of units that are off for all examples, by activation."""
+    found: dict[int, float] = {}
+    for index, op in enumerate(facts.ops):
+        if op.kind == "activation" and op.name in ("relu", "relu6", "crelu") and facts.graph.live[index]:
+            highest = vitals.highest[index] if index < len(vitals.highest) else np.array([])
+            if highest.size and op.shape[:1] >= (_BATCH,) and np.isfinite(highest).all():
+                found[index] = float(np.mean(highest <= 0))
+    return found
+
+
+def _dying(facts: Facts, before: dict[int, float]) -> Iterator[Suspicion]:
+    """Units that the first steps of training have turned off, in a model that learns little."""
+    after = _dead(facts, facts.trained) if before and can_help(facts) and facts.trained is not None else {}
+    worst = next((index for index, share in after.items() if share > _MANY), None)
+    if worst is not None and facts.trial is not None:
+        rate = facts.setup.learning_rate
+        yield Suspicion(
+            facts.place(worst), f"{before.get(worst, 0.0):.0%} of the units are off for all examples at the start, "
+            f"{after[worst]:.0%} after {len(facts.trial.losses) - 1} steps", "a share that hardly grows",
+            "Lower the learning rate, or use an activation that does not die (leaky_relu, gelu).",
+            None if rate is None else Cure(learning_rate=0.1 * rate), "warning", "warning",
+        )  # fmt: skip
+
+
 def saturated_units(facts: Facts) -> Iterator[Suspicion]:
     """Bounded activations at their bounds, where they have no slope."""
     yield from _one_sided(facts)
     for index, op in enumerate(facts.ops):
         bounds = _BOUNDS.get(op.name)
-        if op.kind != "activation" or bounds is None or index in facts.ending or not facts.graph.live[index]:
+        if bounds is None or index in facts.ending or not facts.graph.live[index]:
             continue
         share = _saturated(facts.vitals.quantiles[index], bounds)
         if share > _MANY:
             yield Suspicion(
                 facts.place(index), f"about {share:.0%} of the outputs of {op.name} are within 1 % of its bounds",
                 "a few percent at most", "Draw the weights again, smaller, or standardise what comes in.",
-                Cure(plan=redrawn(facts, _weights_before(facts, index))), "warning", "warning",
+                Cure(plan=redrawn(facts, frozenset(op.params) or _weights_before(facts, index))), "warning", "warning",
             )  # fmt: skip
             return
 
@@ -263,10 +303,21 @@ def _drift(facts: Facts, sizes: tuple[float, ...], way: tuple[int, ...], what: s
         return
     yield Suspicion(
         facts.place(last), f"the {what} {verb} by a factor of {factor:.3g} from {facts.place(first)} to "
-        f"{facts.place(last)}, {len(known)} layers", f"less than {_FACTOR:g}",
+        f"{facts.place(last)}, {len(known)} layers{_as_predicted(facts, known, what, verb)}", f"less than {_FACTOR:g}",
         "Initialise the whole model so that signal and gradient keep their size: fanin.init.",
         Cure(plan=redrawn(facts)), "warning", "warning" if factor > _FAR or is_still(facts) else None,
     )  # fmt: skip
+
+
+def _as_predicted(facts: Facts, known: list[int], what: str, verb: str) -> str:
+    """What theory says of weights that are as large as these, in words; nothing where it says nothing."""
+    found = predicted(facts, min(known[0], known[-1]), max(known[0], known[-1]))
+    if found is None:
+        return ""
+    low, high = found.signal if what == "signal" else found.gradient
+    if verb == "shrinks":
+        low, high = 1 / high, 1 / low
+    return f" (random weights of these sizes: {low:.3g} to {high:.3g})"
 
 
 def _weights_before(facts: Facts, index: int) -> frozenset[str]:

@@ -3,13 +3,17 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fanin.doctor.cures import Cure, can_help, is_still, redrawn, tried
 from fanin.doctor.facts import Facts
+from fanin.doctor.scales import is_weight
 from fanin.doctor.suspicions import Suspicion
 from fanin.recipes.audit import audit
+from fanin.records import Trial
 
 __all__ = [
     "divergence", "eval_mode", "forgotten_parameters", "frozen_parameters", "imbalanced_start",
@@ -41,7 +45,7 @@ def frozen_parameters(facts: Facts) -> Iterator[Suspicion]:
         yield Suspicion(
             (drawn or facts.setup.frozen)[0], f"{len(facts.setup.frozen)} parameters are not trained{known}",
             "frozen layers hold trained weights", "If these layers hold random weights, train them as well.",
-            severity="warning" if drawn else "info", unproven="warning" if drawn else "info",
+            Cure(thaw=True), *(("warning", "warning", "error") if drawn else ("info", "info", "warning")),
         )  # fmt: skip
 
 
@@ -126,8 +130,37 @@ def _rate(facts: Facts, factors: tuple[float, ...], word: str) -> Iterator[Suspi
 
 def _pace(facts: Facts) -> str:
     """How much a step changes weights, in words; nothing where that is not known."""
-    updates = [] if facts.trial is None else [each for each in facts.trial.updates.values() if math.isfinite(each)]
-    return f"; a step changes the middle weight by {np.median(updates):.2g} of its size" if updates else ""
+    told = {} if facts.trial is None else facts.trial.updates
+    updates = {path: told[path] for path in _trained(facts) if math.isfinite(told[path]) and told[path] > 0}
+    if not updates:
+        return ""
+    least, most = min(updates, key=lambda path: updates[path]), max(updates, key=lambda path: updates[path])
+    ends = f", {least} by {updates[least]:.2g} and {most} by {updates[most]:.2g}" if least != most else ""
+    return f"; a step changes the middle weight by {np.median(list(updates.values())):.2g} of its size{ends}"
+
+
+def _trained(facts: Facts) -> list[str]:
+    """The paths of the weights that the trial trained, in executed order; biases begin at 0."""
+    known = {} if facts.trial is None else facts.trial.updates
+    return [param.path for param in facts.used if is_weight(param) and param.path in known]
+
+
+def _lost(facts: Facts, trial: Trial) -> str:
+    """Where numbers first ceased to be finite, and what had grown most by then, in words."""
+    sizes = {path: [_size(facts.values(path)), _size(trial.values[path])] for path in _trained(facts)}
+    broken = next((path for path, (_, after) in sizes.items() if not math.isfinite(after)), "")
+    unsent = next((path for path in reversed(sizes) if math.isinf(trial.gradients.get(path, 0.0))), "")
+    place = f": first in {broken}" if broken else f": first in the gradient of {unsent}" if unsent else ""
+    growth = {path: after / before for path, (before, after) in sizes.items() if before and math.isfinite(after)}
+    if broken or unsent or not growth:
+        return place
+    most = max(growth, key=lambda path: growth[path])
+    return f", when {most} had grown {growth[most]:.3g} times"
+
+
+def _size(values: NDArray[Any]) -> float:
+    """Root mean square."""
+    return float(np.sqrt(np.mean(np.square(values, dtype=np.float64))))
 
 
 def imbalanced_start(facts: Facts) -> Iterator[Suspicion]:
@@ -148,9 +181,10 @@ def divergence(facts: Facts) -> Iterator[Suspicion]:
     trial = facts.trial
     if trial is not None and (trial.diverged or trial.losses[-1] > 10 * abs(trial.losses[0])):
         rate = facts.setup.learning_rate
-        what = "is not finite" if trial.diverged else f"went from {trial.losses[0]:.3g} to {trial.losses[-1]:.3g}"
+        moved = f"went from {trial.losses[0]:.3g} to {trial.losses[-1]:.3g}"
+        what = f"is not finite{_lost(facts, trial)}" if trial.diverged else moved
         yield Suspicion(
-            "", f"the loss {what} after {len(trial.losses) - 1} steps", "a loss that falls",
+            "", f"after {len(trial.losses) - 1} steps the loss {what}", "a loss that falls",
             "Lower the learning rate, and draw the weights again.",
             Cure(plan=redrawn(facts), learning_rate=None if rate is None else rate * _LOWERED[0]), "warning", "warning",
         )  # fmt: skip

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.errors import InvalidValueError, ModelError
+from fanin.errors import InvalidValueError, ModelError, unknown_name
 from fanin.jax.compiling import compiled
 from fanin.jax.describe import read_model
 from fanin.jax.losses import Criterion, criterion
@@ -20,10 +20,17 @@ from fanin.jax.tracing import Trace
 from fanin.records import ModelInfo, Vitals
 from fanin.vitals import NOTHING
 
-__all__ = ["array_of", "opened_for", "probe", "values_of"]
+__all__ = ["array_of", "opened_for", "probe", "started", "values_of"]
 
 
-def probe(model: Any, example: Any, targets: Any = None, loss: Any = None) -> Vitals:
+def probe(
+    model: Any,
+    example: Any,
+    targets: Any = None,
+    loss: Any = None,
+    *,
+    values: Mapping[str, NDArray[Any]] | None = None,
+) -> Vitals:
     """What a batch does to every step of a model, in one forward and one backward pass.
 
     The model keeps its state and its random numbers, and runs in the mode that it is in.
@@ -34,13 +41,14 @@ def probe(model: Any, example: Any, targets: Any = None, loss: Any = None) -> Vi
         targets: What the loss takes; without a loss, nothing.
         loss: A function of outputs and targets, or the name of one in `optax.losses`. Without one, gradients are
             those of the sum of the outputs times fixed standard normal numbers.
+        values: What parameters hold in this run, by path, in place of their own values.
 
     Returns:
         One entry for each step of `describe(model, example).ops`. Units are on the last axis.
 
     Raises:
         ModelError: If the model or the loss does not take what it is given, or has shapes alone.
-        UnknownNameError, InvalidValueError: If there is no such loss, or it has no targets.
+        UnknownNameError, InvalidValueError: If there is no such loss or parameter, or the loss has no targets.
 
     Example:
         >>> from flax import nnx
@@ -57,11 +65,12 @@ def probe(model: Any, example: Any, targets: Any = None, loss: Any = None) -> Vi
     fixed, given = values_of(reading)
     measured = [slot for slot in dict.fromkeys(slots) if reading.is_floating(slot) and reading.size(slot)]
     alike = _alike(info, slots, found)
-    weights = {slot: given.pop(slot) for slot in found.weights.values()}
+    own = {path: given.pop(slot) for path, slot in found.weights.items()}
+    weights = {found.weights[path]: value for path, value in started(own, values or {}).items()}
 
     goal = _signs(reading) if value is None else jax.tree.map(jnp.asarray, targets)
     measure = _measuring(reading, value, alike, measured, fixed)
-    (seen, total, outputs), (sizes, own) = compiled(measure, once=True)(weights, given, goal)
+    (seen, total, outputs), (sizes, sent) = compiled(measure, once=True)(weights, given, goal)
     reached = _reached(info, reading)
     told = {slot: finished(each) for slot, each in seen.items()}
     steps = [told.get(slot, NOTHING) for slot in slots]
@@ -77,10 +86,25 @@ def probe(model: Any, example: Any, targets: Any = None, loss: Any = None) -> Vi
         tuple(each.infinite for each in steps),
         tuple(each.lowest for each in steps),
         tuple(each.highest for each in steps),
-        {path: float(own[slot]) if path in used else math.nan for path, slot in found.weights.items()},
+        {path: float(sent[slot]) if path in used else math.nan for path, slot in found.weights.items()},
         math.nan if value is None else float(total),
         tuple(map(array_of, outputs)),
     )
+
+
+def started(own: Mapping[str, Any], given: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """What parameters hold in a run, by path: these arrays, or their own values.
+
+    Raises:
+        UnknownNameError, ModelError: If there is none of a path, or it has another shape.
+    """
+    for path, array in given.items():
+        if path not in own:
+            raise unknown_name("parameter", path, own)
+        if np.shape(array) != tuple(own[path].shape):
+            allowed = str(tuple(own[path].shape))
+            raise ModelError(f"The array for {path} has another shape", given=np.shape(array), allowed=allowed)
+    return {path: jnp.asarray(given[path], value.dtype) if path in given else value for path, value in own.items()}
 
 
 def _measuring(

@@ -12,13 +12,13 @@ import numpy as np
 from flax import nnx
 from numpy.typing import NDArray
 
-from fanin.errors import InvalidValueError, ModelError, extra_missing, unknown_name
+from fanin.errors import InvalidValueError, ModelError, extra_missing
 from fanin.initializers.specs import parse_call
 from fanin.jax.compiling import compiled
 from fanin.jax.describe import read_model
 from fanin.jax.losses import Criterion, criterion
 from fanin.jax.models import Parts, parts_of
-from fanin.jax.probe import array_of, opened_for, values_of
+from fanin.jax.probe import array_of, opened_for, started, values_of
 from fanin.jax.program import run
 from fanin.jax.statistics import root_mean_square
 from fanin.jax.tracing import ARRAYS, arguments
@@ -90,7 +90,9 @@ def trial(
         copy = nnx.clone(model)
         copy.train()  # type: ignore[no-untyped-call]
     parts = parts_of(copy)
-    start = _started(parts, values or {})
+    if any(isinstance(each, jax.ShapeDtypeStruct) for each in parts.arrays.values()):
+        raise ModelError("The model has shapes alone", hint="Give it values.")
+    start = {path: jnp.asarray(value) for path, value in started(parts.arrays, values or {}).items()}
     forward = _whole(parts, example) if cut is None else _until(copy, example, cut)
     course = _Course(forward, criterion(loss), update)
     batch = _arrays(example), jax.tree.map(jnp.asarray, targets)
@@ -141,23 +143,6 @@ def _transformation(optimizer: Any, learning_rate: float | None) -> Any:
         told = "The learning rate of a gradient transformation is fixed"
         raise InvalidValueError(told, given=learning_rate, hint="Give the optimizer as a text.")
     return optimizer
-
-
-def _started(parts: Parts, values: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
-    """The parameters that training begins with.
-
-    Raises:
-        UnknownNameError, ModelError: If there is none of a path, it has another shape, or the model has no values.
-    """
-    for path, array in values.items():
-        if path not in parts.arrays:
-            raise unknown_name("parameter", path, parts.arrays)
-        shape = tuple(parts.arrays[path].shape)
-        if np.shape(array) != shape:
-            raise ModelError(f"The array for {path} has another shape", given=np.shape(array), allowed=str(shape))
-    if any(isinstance(each, jax.ShapeDtypeStruct) for each in parts.arrays.values()):
-        raise ModelError("The model has shapes alone", hint="Give it values.")
-    return {path: jnp.asarray(values.get(path, own), own.dtype) for path, own in parts.arrays.items()}
 
 
 def _arrays(example: Any) -> list[Any]:

@@ -1,7 +1,7 @@
 """What one batch does to a Keras model, step by step as it was read: its signals and its gradients."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
+from numpy.typing import NDArray
 
-from fanin.errors import InvalidValueError
+from fanin.errors import InvalidValueError, ModelError, unknown_name
 from fanin.keras.gradients import compiled, differentiate
 from fanin.keras.layouts import variables_of
 from fanin.keras.losses import Criterion, criterion
@@ -20,12 +21,20 @@ from fanin.keras.trace import Trace, trace
 from fanin.records import Vitals
 from fanin.vitals import NOTHING
 
-__all__ = ["probe"]
+__all__ = ["probe", "started"]
 
 _SEED = 0
 
 
-def probe(model: keras.Model, example: Any, targets: Any = None, loss: Any = None, *, training: bool = False) -> Vitals:
+def probe(
+    model: keras.Model,
+    example: Any,
+    targets: Any = None,
+    loss: Any = None,
+    *,
+    training: bool = False,
+    values: Mapping[str, NDArray[Any]] | None = None,
+) -> Vitals:
     """What a batch does to every step of a model, in one forward and one backward pass; nothing of it is changed.
 
     Args:
@@ -37,6 +46,7 @@ def probe(model: keras.Model, example: Any, targets: Any = None, loss: Any = Non
             standard normal number that is the same in every call.
         training: Whether the model runs as in training: with dropout, and with the batch's own statistics in
             batch normalisation. By default it runs as in inference.
+        values: From paths to arrays that trainable variables have in this run in place of their own.
 
     Returns:
         One entry for each step of ``describe(model, example).ops``, named by its number and place. Units are on the
@@ -44,7 +54,7 @@ def probe(model: keras.Model, example: Any, targets: Any = None, loss: Any = Non
 
     Raises:
         ModelError: If the model does not take the example, or the loss not what it is given.
-        UnknownNameError, InvalidValueError: If there is no such loss, or it has no targets.
+        UnknownNameError, InvalidValueError: If there is no such loss or variable, or the loss has no targets.
 
     Example:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, name="d", kernel_initializer="ones")])
@@ -60,9 +70,30 @@ def probe(model: keras.Model, example: Any, targets: Any = None, loss: Any = Non
     signs = [] if value is not None else _signs(read)
     goal = None if targets is None else keras.tree.map_structure(keras.ops.convert_to_tensor, targets)
     with quietly():
-        states = [[variable.value for variable in each] for each in (measured.trainable, measured.others)]
-        found = compiled(measured.run, once=True)(*states, tensors_of(model, example), signs if goal is None else goal)
+        trainable = list(started(model, values or {}).values())
+        others = [variable.value for variable in measured.others]
+        batch = tensors_of(model, example), signs if goal is None else goal
+        found = compiled(measured.run, once=True)(trainable, others, *batch)
     return _vitals(read, list(variables_of(model)), measured, found)
+
+
+def started(model: keras.Model, given: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """What trainable variables hold in a run, by path: these arrays, or their own values.
+
+    Raises:
+        UnknownNameError, ModelError: If there is none of a path, or of another shape.
+    """
+    known = variables_of(model)
+    for path, array in given.items():
+        if path not in known:
+            raise unknown_name("parameter in the model", path, known)
+        if np.shape(array) != tuple(known[path].shape):
+            allowed = str(tuple(known[path].shape))
+            raise ModelError(f"The array for {path} has another shape", given=np.shape(array), allowed=allowed)
+    return {
+        path: keras.ops.convert_to_tensor(given[path], variable.dtype) if path in given else variable.value
+        for path, variable in known.items()
+    }
 
 
 def _signs(read: Trace) -> list[Any]:

@@ -4,8 +4,8 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,12 @@ import numpy as np
 from keras.optimizers import Optimizer
 from numpy.typing import NDArray
 
-from fanin.errors import InvalidValueError, ModelError, unknown_name
+from fanin.errors import InvalidValueError, ModelError
 from fanin.keras.gradients import compiled, differentiate
 from fanin.keras.layouts import is_generator, state_of, variables_of
 from fanin.keras.losses import Criterion, criterion
 from fanin.keras.optimizers import DEFAULT, fresh
+from fanin.keras.probe import started
 from fanin.keras.running import array_of, arrays_of, run, tensors_of
 from fanin.keras.statistics import root_mean_square
 from fanin.keras.trace import call_arguments, takes_training, trace
@@ -46,6 +47,7 @@ def trial(
     steps: int = 50,
     values: Mapping[str, NDArray[Any]] | None = None,
     cut: int | None = None,
+    thaw: bool = False,
     seconds: float = 10.0,
 ) -> Trial:
     """Train a copy of a model on one batch, as `fit` would, and tell how that went.
@@ -65,6 +67,7 @@ def trial(
         steps: How many, 0 or more.
         values: What trainable variables start with, by path, in place of their own values.
         cut: The copy returns the output of this step of ``describe(model, example).ops``.
+        thaw: Whether frozen parameters are trained as well.
         seconds: No further step is begun after this time, counted from the end of the first; two are done anyway.
 
     Returns:
@@ -86,15 +89,32 @@ def trial(
         raise InvalidValueError("There cannot be less than no steps", given=steps, allowed="0 or more")
     chosen = next(each for each in (optimizer, getattr(model, "optimizer", None), DEFAULT) if each is not None)
     half = getattr(model.dtype_policy, "name", "") == "mixed_float16"
-    copies = _copies(model, values or {})
-    made = fresh(chosen, learning_rate, half=half)
-    made.build(list(copies.values()))
-    forward = _whole(model, example) if cut is None else _until(model, example, cut)
-    course = _Course(forward, criterion(loss, model), made, list(copies.values()))
-    batch = tensors_of(model, example), keras.tree.map_structure(keras.ops.convert_to_tensor, targets)
-    with warnings.catch_warnings(), _own_numbers():
+    with _thawed(model) if thaw else nullcontext(), warnings.catch_warnings(), _own_numbers():
         warnings.simplefilter("ignore")  # the model's own warnings are not this call's
+        copies = _copies(model, values or {})
+        made = fresh(chosen, learning_rate, half=half)
+        made.build(list(copies.values()))
+        forward = _whole(model, example) if cut is None else _until(model, example, cut)
+        course = _Course(forward, criterion(loss, model), made, list(copies.values()))
+        batch = tensors_of(model, example), keras.tree.map_structure(keras.ops.convert_to_tensor, targets)
         return course.run(list(copies), _others(model), batch, steps, seconds)
+
+
+@contextmanager
+def _thawed(model: keras.Model) -> Iterator[None]:
+    """While open, everything that was made to be trained is trained; afterwards all is as frozen as before."""
+    layers = list(model._flatten_layers())
+    frozen = [layer for layer in layers if not layer.trainable]
+    still = [variable for layer in layers for variable in layer._trainable_variables if not variable.trainable]
+    for layer in layers:  # each by itself: a layer's setter passes on what it was told
+        layer.trainable = True
+    try:
+        yield
+    finally:
+        for layer in frozen:
+            layer._trainable = False
+        for variable in still:
+            variable.trainable = False
 
 
 def _own_numbers() -> Any:
@@ -113,17 +133,10 @@ def _copies(model: keras.Model, values: Mapping[str, NDArray[Any]]) -> dict[str,
     Raises:
         UnknownNameError, ModelError: If there is none of a path, or of another shape.
     """
-    known = variables_of(model)
-    for path, array in values.items():
-        if path not in known:
-            raise unknown_name("parameter in the model", path, known)
-        if np.shape(array) != tuple(known[path].shape):
-            allowed = str(tuple(known[path].shape))
-            raise ModelError(f"The array for {path} has another shape", given=np.shape(array), allowed=allowed)
-    copies: dict[str, keras.Variable] = {}
-    for path, variable in known.items():
-        start = values[path] if path in values else np.array(keras.ops.convert_to_numpy(variable.value))
-        copies[path] = keras.Variable(start, dtype=variable.dtype, name=variable.name)
+    start, copies = started(model, values), dict[str, keras.Variable]()
+    for path, variable in variables_of(model).items():
+        own = np.array(keras.ops.convert_to_numpy(start[path]))
+        copies[path] = keras.Variable(own, dtype=variable.dtype, name=variable.name)
         copies[path].constraint = variable.constraint
     return copies
 

@@ -80,10 +80,11 @@ _HINT = "fanin.init gives a model on the meta device its memory and fills it."
 
 
 def _parameter(model: nn.Module, path: str) -> Tensor:
-    found = dict(model.named_parameters(remove_duplicate=False))
-    if path not in found:
-        raise unknown_name("parameter in the model", path, found)
-    return found[path]
+    try:
+        return model.get_parameter(path)  # a walk over all of them for each one would be slow
+    except AttributeError:
+        known = [name for name, _ in model.named_parameters(remove_duplicate=False)]
+        raise unknown_name("parameter in the model", path, known) from None
 
 
 def materialise(model: nn.Module, device: str | torch.device = "cpu") -> None:

@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from fanin.errors import ModelError
 from fanin.records import ModelInfo, Vitals
 from fanin.torch.fused import FUSED
-from fanin.torch.layouts import read_all
+from fanin.torch.layouts import read_all, write
 from fanin.torch.losses import loss_of, targets_of
 from fanin.torch.record import Recorder, Value
 from fanin.torch.running import arguments, calling, need_values, preserved, swap, tensors_of
@@ -27,7 +27,14 @@ _SEED = 0x5EED
 """Of the numbers that the outputs are summed with."""
 
 
-def probe(model: nn.Module, example: Any, targets: Any = None, loss: Any = None) -> Vitals:
+def probe(
+    model: nn.Module,
+    example: Any,
+    targets: Any = None,
+    loss: Any = None,
+    *,
+    values: Mapping[str, NDArray[Any]] | None = None,
+) -> Vitals:
     """What a batch does to every step of a model, in one forward and one backward pass.
 
     Nothing of the model changes, neither buffers nor gradients nor random state; it runs in the mode that it is in.
@@ -39,6 +46,7 @@ def probe(model: nn.Module, example: Any, targets: Any = None, loss: Any = None)
         targets: What the loss wants; without a loss, nothing.
         loss: A module, a function of outputs and targets, or a name in `torch.nn.functional`. Without one, gradients
             are those of the sum of all outputs times fixed standard normal numbers.
+        values: From paths to arrays that parameters have in this run in place of their own.
 
     Returns:
         An entry for each step of `describe(model, example).ops`. Its units are on axis 1 behind a convolution, as
@@ -48,14 +56,14 @@ def probe(model: nn.Module, example: Any, targets: Any = None, loss: Any = None)
     Raises:
         ModelError: If the model has no values, it or its loss cannot be computed, or it computes other steps on the
             example than `describe` says.
-        UnknownNameError, InvalidValueError: If there is no such loss.
+        UnknownNameError, InvalidValueError: If there is no such loss or parameter.
 
     Example:
         >>> vitals = probe(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.randn(8, 3), torch.zeros(8, 2), "mse_loss")
         >>> vitals.layers, vitals.quantiles[2][0] >= 0, list(vitals.param_gradients)
         (('0:0', '1:0', '2:1'), True, ['0.weight', '0.bias'])
     """
-    info, vitals = observe(model, example, targets, loss)
+    info, vitals = observe(model, example, targets, loss, values=values)
     told = describe(model, example)
     if [(op.kind, op.shape) for op in told.ops] != [(op.kind, op.shape) for op in info.ops]:
         raise ModelError(
@@ -65,7 +73,14 @@ def probe(model: nn.Module, example: Any, targets: Any = None, loss: Any = None)
     return vitals
 
 
-def observe(model: nn.Module, example: Any, targets: Any = None, loss: Any = None) -> tuple[ModelInfo, Vitals]:
+def observe(
+    model: nn.Module,
+    example: Any,
+    targets: Any = None,
+    loss: Any = None,
+    *,
+    values: Mapping[str, NDArray[Any]] | None = None,
+) -> tuple[ModelInfo, Vitals]:
     """`describe` and `probe` of one real run, which costs less than both."""
     need_values(model)
     found = None if loss is None else loss_of(loss)
@@ -76,8 +91,8 @@ def observe(model: nn.Module, example: Any, targets: Any = None, loss: Any = Non
     with preserved(model, *(found.modules if found is not None else ())), torch.enable_grad():
 
         def own(tensor: Tensor) -> Tensor:
-            """A parameter with the same memory whose gradient is nobody else's."""
-            made = tensor.detach()
+            """A parameter with the same memory whose gradient is nobody else's; memory of its own for other values."""
+            made = tensor.detach().clone() if values else tensor.detach()
             value = meter.leaf(made, "param", paths[id(tensor)])
             if made.is_floating_point():
                 leaves[value] = made.requires_grad_()
@@ -93,6 +108,7 @@ def observe(model: nn.Module, example: Any, targets: Any = None, loss: Any = Non
         args, kwargs = pytree.tree_map(given, arguments(model, example))
         meter.batch = next((len(each) for each in tensors_of([*args, kwargs]) if each.dim()), None)
         swap(model, own, lambda tensor: tensor)
+        write(model, values or {})
         known_held(model, meter)
         named_inputs(meter, args, kwargs)
         try:

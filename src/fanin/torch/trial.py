@@ -4,7 +4,8 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
@@ -20,7 +21,7 @@ from fanin.torch.backend import seeded
 from fanin.torch.fused import FUSED
 from fanin.torch.layouts import parameters, read_all, write
 from fanin.torch.losses import loss_of, targets_of
-from fanin.torch.optimizers import chosen_by
+from fanin.torch.optimizers import Chosen, chosen_by
 from fanin.torch.record import Recorder, Value
 from fanin.torch.running import arguments, calling, need_values, preserved, swap, tensors_of, uncompiled
 from fanin.torch.trace import describe, finished, info_of, known_held, named_inputs, paths_of, recording
@@ -45,6 +46,7 @@ def trial(
     steps: int = 50,
     values: Mapping[str, NDArray[Any]] | None = None,
     cut: int | None = None,
+    thaw: bool = False,
     seconds: float = 10.0,
 ) -> Trial:
     """Train a copy of a model's parameters on one batch, again and again, in training mode.
@@ -53,7 +55,7 @@ def trial(
     training diverges or something raises. The same call gives the same numbers.
 
     Args:
-        model: With values: not on the meta device. Frozen parameters stay as they are.
+        model: With values: not on the meta device. Frozen parameters stay as they are, unless `thaw` says otherwise.
         example: As in `describe`.
         targets: What the loss wants.
         loss: A module, a function of outputs and targets, or a name in `torch.nn.functional`.
@@ -64,6 +66,7 @@ def trial(
         steps: How many.
         values: What parameters of these paths start with in place of their own values.
         cut: The index of the step of `describe(model, example).ops` whose output is taken for the model's.
+        thaw: Whether frozen parameters are trained as well, as the optimizer's first ones are.
         seconds: After this time no further step is begun, but for the first two.
 
     Returns:
@@ -81,6 +84,8 @@ def trial(
         (21, True)
     """
     chosen, found = chosen_by(optimizer), loss_of(loss)
+    if thaw:
+        chosen = _holding(chosen, [tensor for tensor in model.parameters() if not tensor.requires_grad])
     if steps < 1:
         raise InvalidValueError("The number of steps is too small", given=steps, allowed="1 or more")
     need_values(model)
@@ -89,7 +94,8 @@ def trial(
 
     def own(tensor: Tensor) -> nn.Parameter:
         """A copy that takes the place of a parameter."""
-        copies[id(tensor)] = nn.Parameter(tensor.detach().clone(), tensor.requires_grad)
+        trains = tensor.requires_grad or (thaw and tensor.is_floating_point())
+        copies[id(tensor)] = nn.Parameter(tensor.detach().clone(), trains)
         return copies[id(tensor)]
 
     with preserved(model, *found.modules), seeded(_SEED), torch.enable_grad():
@@ -109,6 +115,13 @@ def trial(
         trained = {key: copy for key, copy in copies.items() if copy.requires_grad}
         made = chosen.make(trained, learning_rate)
         return _train(evaluate, {paths[key]: copy for key, copy in trained.items()}, made, steps, seconds)
+
+
+def _holding(chosen: Chosen, more: Iterable[Tensor]) -> Chosen:
+    """An optimizer that trains more parameters in its first group, unless it holds them already."""
+    (settings, held), *others = chosen.groups
+    missing = frozenset(id(tensor) for tensor in more if not chosen.holds(tensor))
+    return replace(chosen, groups=((settings, None if held is None else held | missing), *others))
 
 
 _Run = Callable[[nn.Module, Any], Any]
