@@ -277,16 +277,18 @@ def _geometry(results: Results) -> Panel | None:
     known = {arm: signals for arm, signals in _known(results).items() if all(each.cosine for each in signals)}
     lines: dict[str, tuple[Line, ...]] = {}
     for kind, share in (("cosine", 1.0), ("dead", 100.0), ("saturated", 100.0)):
-        found = {arm: share * np.array([getattr(each, kind) for each in signals]) for arm, signals in known.items()}
+        shown = {arm: signals for arm, signals in known.items() if _CAN_BE[kind](arm.arm.activation)}
+        # No activation follows the last layer that could switch its units off.
+        last = None if kind == "cosine" else -1
         lines[kind] = tuple(
-            _ribbon(arm.arm.label, _layer_names(known[arm]), values)
-            for arm, values in found.items()
-            if _CAN_BE[kind](arm.arm.activation)
+            _ribbon(arm.arm.label, names, share * np.array([getattr(each, kind)[:last] for each in signals]))
+            for arm, signals in shown.items()
+            if (names := _layer_names(signals)[:last])
         )
     drawn = {kind: ribbons for kind, ribbons in lines.items() if ribbons}
-    if not drawn:
+    if not known:
         return None
-    layer = Axis("layer", ticks=next(iter(drawn.values()))[0].x)
+    layer = Axis("layer", ticks=drawn["cosine"][0].x)
     return Panel(
         "geometry",
         "Are examples told apart, and are units off, before the first step?",
