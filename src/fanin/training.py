@@ -17,7 +17,6 @@ from fanin.initializers.streams import permutation
 from fanin.records import InitialSignals, ModelSpec, Program, Run, RunResult, Settings, Task
 
 __all__ = [
-    "COMPARED",
     "EVALUATION_BATCH",
     "SIGNAL_BATCH",
     "Measured",
@@ -39,8 +38,6 @@ __all__ = [
 
 EVALUATION_BATCH = 1024
 SIGNAL_BATCH = 256
-COMPARED = 32
-"""Of so many examples the cosines are measured."""
 _MEMORY_SHARE = 1 / 8
 
 Weights = Callable[[Run], Mapping[str, NDArray[np.float32]]]

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fanin.errors import ModelError, unknown_name
+
 __all__ = ["COMPARED", "DECILES", "NOTHING", "Statistics", "distance", "finished", "gathered", "likeness",
-           "root_mean_square"]  # fmt: skip
+           "refuse_misfits", "root_mean_square"]  # fmt: skip
 
 DECILES = np.arange(1, 10) / 10
 COMPARED = 32
@@ -128,6 +130,20 @@ def distance(count: int) -> int:
     while math.gcd(step, count) > 1:
         step += 1
     return step
+
+
+def refuse_misfits(given: Mapping[str, NDArray[Any]], own: Mapping[str, Any]) -> None:
+    """Nothing, where arrays by path can stand for a model's own, which have a shape each.
+
+    Raises:
+        UnknownNameError, ModelError: If there is none of a path, or of another shape.
+    """
+    for path, array in given.items():
+        if path not in own:
+            raise unknown_name("parameter in the model", path, own)
+        if np.shape(array) != tuple(own[path].shape):
+            allowed = str(tuple(own[path].shape))
+            raise ModelError(f"The array for {path} has another shape", given=np.shape(array), allowed=allowed)
 
 
 @lru_cache(maxsize=COMPARED)

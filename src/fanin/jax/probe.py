@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.errors import InvalidValueError, ModelError, unknown_name
+from fanin.errors import InvalidValueError, ModelError
 from fanin.jax.compiling import compiled
 from fanin.jax.describe import read_model
 from fanin.jax.losses import Criterion, criterion
@@ -18,7 +18,7 @@ from fanin.jax.reading import Reading
 from fanin.jax.statistics import finished, gathered, root_mean_square
 from fanin.jax.tracing import Trace
 from fanin.records import ModelInfo, Vitals
-from fanin.vitals import NOTHING
+from fanin.vitals import NOTHING, refuse_misfits
 
 __all__ = ["array_of", "opened_for", "probe", "started", "values_of"]
 
@@ -98,12 +98,7 @@ def started(own: Mapping[str, Any], given: Mapping[str, NDArray[Any]]) -> dict[s
     Raises:
         UnknownNameError, ModelError: If there is none of a path, or it has another shape.
     """
-    for path, array in given.items():
-        if path not in own:
-            raise unknown_name("parameter", path, own)
-        if np.shape(array) != tuple(own[path].shape):
-            allowed = str(tuple(own[path].shape))
-            raise ModelError(f"The array for {path} has another shape", given=np.shape(array), allowed=allowed)
+    refuse_misfits(given, own)
     return {path: jnp.asarray(given[path], value.dtype) if path in given else value for path, value in own.items()}
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fanin.records import ModelInfo, Task
-from fanin.training import COMPARED
+from fanin.vitals import COMPARED
 
 __all__ = [
     "Begin",

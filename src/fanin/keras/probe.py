@@ -11,7 +11,7 @@ import numpy as np
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from numpy.typing import NDArray
 
-from fanin.errors import InvalidValueError, ModelError, unknown_name
+from fanin.errors import InvalidValueError
 from fanin.keras.gradients import compiled, differentiate
 from fanin.keras.layouts import variables_of
 from fanin.keras.losses import Criterion, criterion
@@ -19,7 +19,7 @@ from fanin.keras.running import array_of, arrays_of, quietly, run, tensors_of
 from fanin.keras.statistics import finished, gathered, root_mean_square
 from fanin.keras.trace import Trace, trace
 from fanin.records import Vitals
-from fanin.vitals import NOTHING
+from fanin.vitals import NOTHING, refuse_misfits
 
 __all__ = ["probe", "started"]
 
@@ -84,12 +84,7 @@ def started(model: keras.Model, given: Mapping[str, NDArray[Any]]) -> dict[str, 
         UnknownNameError, ModelError: If there is none of a path, or of another shape.
     """
     known = variables_of(model)
-    for path, array in given.items():
-        if path not in known:
-            raise unknown_name("parameter in the model", path, known)
-        if np.shape(array) != tuple(known[path].shape):
-            allowed = str(tuple(known[path].shape))
-            raise ModelError(f"The array for {path} has another shape", given=np.shape(array), allowed=allowed)
+    refuse_misfits(given, known)
     return {
         path: keras.ops.convert_to_tensor(given[path], variable.dtype) if path in given else variable.value
         for path, variable in known.items()

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fanin.training import COMPARED
+from fanin.vitals import COMPARED
 
 __all__ = ["measure", "tapped_layers"]
 
