@@ -235,7 +235,7 @@ def test_report_must_not_overwrite_the_store(fanin, toy, tmp_path):
     assert made(tmp_path) == []
 
 
-def test_interruption_exits_130_and_keeps_finished_runs(fanin, toy, tmp_path, monkeypatch):
+def test_interruption_exits_130_and_keeps_finished_runs(fanin, toy, tmp_path, monkeypatch, unmeasured):
     from fanin.progress import Lines
 
     told, done = Lines.finished, []
@@ -243,7 +243,7 @@ def test_interruption_exits_130_and_keeps_finished_runs(fanin, toy, tmp_path, mo
     def finished(self, runs):
         told(self, runs)
         done.append(self._done_runs)
-        if self._done_runs >= 3:  # how many end together is measured
+        if self._done_runs >= 3:
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(Lines, "finished", finished)
