@@ -1,7 +1,7 @@
 """Is a sound network told from the same network broken by a script?
 
 python bench/mutations.py [--quick] [--framework torch] [--only WORD ...] [--ways WORD ...] [--sound]
-    [--runs mutations.jsonl] [--seconds 2] [--json] [--keep]
+    [--runs mutations.jsonl] [--finished] [--seconds 2] [--json] [--keep]
 
 Each network of `models` is initialised by fanin and gets made-up targets: random classes where its output is (n, k),
 normal numbers of the output's shape otherwise. It must get a clean bill from `fanin.check`. Then it is broken in each
@@ -202,6 +202,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=[""], help="mutations whose name has one of these words")
     parser.add_argument("--sound", action="store_true", help="break nothing")
     parser.add_argument("--runs", type=Path, default=Path(tempfile.gettempdir()) / "fanin_mutations.jsonl")
+    parser.add_argument("--finished", action="store_true", help="run nothing, show what the file has")
     parser.add_argument("--seconds", type=float, default=2.0, help="after which a training ends")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--keep", action="store_true", help="write bench/results/mutations.json")
@@ -211,10 +212,11 @@ def main() -> None:
     found = [case for framework in options.framework or FILES for case in cases(framework, options.quick)]
     chosen = [case for case in found if any(word in case.name for word in options.only)]
     ways = () if options.sound else [each for each in MUTATIONS if any(word in each.name for word in options.ways)]
+    finished = (row for row in read(options.runs).values() if row.outcome != "impossible")
     rows = []
-    for row in rows_of(chosen, ways, options.runs, options.seconds):
+    for row in finished if options.finished else rows_of(chosen, ways, options.runs, options.seconds):
         show(row, options.json)
-        rows.append(row)
+        rows.append(replace(row, losses=()))  # fifty numbers that say no more than `progress`
     if not options.json:
         totals(rows)
     if options.keep:
