@@ -99,6 +99,19 @@ def dead(model):
                 each.fill_(-20.0)
 
 
+@pytest.mark.parametrize("activation", [
+    nn.SiLU, *(pytest.param(each, marks=pytest.mark.slow) for each in (nn.ReLU, nn.ELU, nn.GELU, nn.Softplus, nn.Mish))
+])  # fmt: skip
+def test_units_far_in_the_flat_part_of_their_activation_are_dead(activation):
+    model = mlp(activation, 3)
+    fanin.init(model, example=X, quiet=True)
+    assert "dead-units" not in codes(fanin.check(model, X, Y))
+    dead(model)
+    found = fanin.check(model, X, Y)
+    assert (codes(found)[0], found.findings[0].where) == ("dead-units", "1")
+    assert "100% of 40 units are off for all 192 examples" in found.findings[0].observed
+
+
 MISTAKES = {
     "zero": (lambda model: without_biases(changed(model, lambda each: each.zero_())), ("zero-weights",)),
     "constant": (lambda model: without_biases(changed(model, lambda each: each.fill_(0.1))), ("identical-units",)),

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fanin.doctor.cures import Cure, can_help, is_better, is_still, redrawn, standardised
 from fanin.doctor.facts import Facts
@@ -34,6 +35,10 @@ _MANY = 0.5
 _MOST = 0.9
 _PLACES = 4
 """Over fewer places a softmax is a gate."""
+_RECTIFIERS = ("relu", "relu6", "crelu")
+_TAILED = ("elu", "celu", "selu", "gelu", "gelu_tanh", "silu", "hard_silu", "mish", "softplus")
+"""Activations that are nearly flat far below 0."""
+_FLAT_SLOPE = 0.02
 _BATCH = 16
 """Fewer examples say little about units that are always off."""
 _BLOCKS = ("argmax", "argmin", "round", "floor", "ceil", "sign", "detach", "stop_gradient", "heaviside", "one_hot")
@@ -190,14 +195,24 @@ def dead_units(facts: Facts) -> Iterator[Suspicion]:
 
 
 def _dead(facts: Facts, vitals: Vitals) -> dict[int, float]:
-    """The share of units that are off for all examples, by activation."""
+    """The share of units that are off for all examples, by activation: below 0, where it is 0 or as good as flat."""
     found: dict[int, float] = {}
     for index, op in enumerate(facts.ops):
-        if op.kind == "activation" and op.name in ("relu", "relu6", "crelu") and facts.graph.live[index]:
+        if op.kind == "activation" and op.name in (*_RECTIFIERS, *_TAILED) and facts.graph.live[index]:
             highest = vitals.highest[index] if index < len(vitals.highest) else np.array([])
             if highest.size and op.shape[:1] >= (_BATCH,) and np.isfinite(highest).all():
-                found[index] = float(np.mean(highest <= 0))
+                off = highest <= 0 if op.name in _RECTIFIERS else _in_the_tail(vitals, index, op.inputs[0])
+                found[index] = float(np.mean(off))
     return found
+
+
+def _in_the_tail(vitals: Vitals, index: int, source: int) -> NDArray[np.bool_]:
+    """Which units get numbers below 0 alone, and hardly hand on how these differ."""
+    low, high = vitals.lowest[source], vitals.highest[source]
+    if high.shape != vitals.highest[index].shape:
+        return np.zeros(1, bool)
+    passed = vitals.highest[index] - vitals.lowest[index]
+    return np.asarray((high < 0) & (passed < _FLAT_SLOPE * (high - low)))
 
 
 def _dying(facts: Facts, before: dict[int, float]) -> Iterator[Suspicion]:
