@@ -89,7 +89,7 @@ class Arms(_Measured):
 
     def told(self, record: Stored) -> str:
         """A row for each trial and arm, and what was trained."""
-        trials = record.answer.numbers
+        trials = {name: each for name, each in record.answer.numbers.items() if "arms" in each}  # and not curves
         head = ("trial", "initializer", "test accuracy %", "lowest to highest", "learning rate", "failed")
         trained = "; ".join(
             f"{name}: {each['model']} on {each['task']}, {each['training']}" for name, each in trials.items()

@@ -120,6 +120,23 @@ def _mistakes(figure: Figure) -> None:
     figure.legend(loc="outside lower center", ncols=3)
 
 
+def _tutorial(figure: Figure) -> None:
+    """Accuracy and loss by epoch on training and on validation data: medians over seeds, with quartiles."""
+    sides = dict(zip((("accuracy", 100, "accuracy, %"), ("loss", 1, "loss")), figure.subplots(1, 2), strict=True))
+    curves = stored("cifar10-xavier-vs-he").answer.numbers["curves"]
+    for colour, mark, (label, found) in zip(COLOURS, _MARKS, curves.items(), strict=False):
+        for (what, scale, title), axes in sides.items():
+            for part, style in (("train", "-"), ("val", "--")):
+                low, median, high = (
+                    scale * np.array(found[f"{part}_{what}"][end]) for end in ("low", "median", "high")
+                )
+                axes.plot(found["epochs"], median, f"{mark}{style}", color=colour, linewidth=1, markersize=3)
+                axes.fill_between(found["epochs"], low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.set(xlabel="epoch", title=title)
+        figure.axes[0].plot([], [], f"{mark}-", color=colour, label=label)
+    figure.legend(loc="outside lower center", ncols=2)
+
+
 def _saturation(figure: Figure) -> None:
     """Share of saturated values by layer."""
     axes = figure.subplots()
@@ -258,6 +275,7 @@ FIGURES: Mapping[str, Picture] = MappingProxyType(
     {
         "mistakes": Picture(_mistakes, (7.2, 3.6), ("what-not-to-do",)),
         "saturation": Picture(_saturation, (7.2, 2.6), ("what-not-to-do",)),
+        "tutorial": Picture(_tutorial, (7.2, 3.2), ("cifar10-xavier-vs-he",)),
         "sizes": Picture(_sizes, (7.2, 3.4)),
         "gains": Picture(_gains, (7.2, 3.8)),
         "phases": Picture(_phases, (7.2, 3.8)),
