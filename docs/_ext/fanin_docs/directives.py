@@ -1,5 +1,6 @@
 """The blocks and roles that put results into a page."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -38,7 +39,7 @@ def provenance(record: Stored) -> str:
     return f"Study {link(record)}; {seeds} seeds; {made['date'][:10]}, {made['machine']}, fanin {made['fanin']}."
 
 
-class _Measured(SphinxDirective):
+class _Measured(SphinxDirective, ABC):
     """A block whose argument is the name of a study; `told` says what it prints, in Markdown."""
 
     required_arguments = 1
@@ -55,9 +56,9 @@ class _Measured(SphinxDirective):
         except LookupError as problem:
             raise self.error(str(problem)) from None
 
+    @abstractmethod
     def told(self, record: Stored) -> str:
         """What is printed."""
-        raise NotImplementedError
 
 
 class StudyTable(_Measured):
