@@ -107,7 +107,7 @@ _ALL = (
     Check("Units are saturated", signals.saturated_units,
           "At its bounds an activation has no slope, and sends no gradient back.", symptom=True),
     Check("Units are dead", signals.dead_units,
-          "A unit that is off for every example has no gradient, and stays off.", symptom=True),
+          "A unit that is off or in a flat part for every example has hardly a gradient, and stays so.", symptom=True),
     Check("The signal explodes", signals.exploding_signal, "Each layer enlarges the signal.", symptom=True),
     Check("The signal vanishes", signals.vanishing_signal, "Each layer shrinks the signal.", symptom=True),
     Check("The gradient explodes", signals.exploding_gradient, "Each layer enlarges the gradient.", symptom=True),
