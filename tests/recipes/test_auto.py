@@ -58,6 +58,21 @@ def test_a_plan_says_what_cannot_be_kept():
     assert decided(mlp(12, 64, "tanh")).notes == ()
 
 
+def test_a_plan_says_where_chance_leaves_gradients_uneven():
+    (note,) = decided(mlp(60, 64, "sigmoid")).notes
+    assert "60 layers of sigmoid are many for their width" in note
+    assert decided(mlp(60, 128, "sigmoid")).notes == ()  # half as many layers for their width
+
+
+def test_a_plan_says_that_a_token_read_out_alone_starts_with_small_gradients():
+    model = Model()
+    patches = model.weight(model.input(4, 6), 8, "patches")
+    model.params.append(ParamInfo("token", (1, 1, 8), "float32", (), "unknown"))
+    repeated = model.add_op("move", model.add_op("param", shape=(1, 1, 8), params=("token",)), shape=(2, 1, 8))
+    model.weight(model.add_op("concat", repeated, patches, shape=(2, 5, 8)), 3, "head")
+    assert any(note.startswith("A learnt token") for note in decided(model.info()).notes)
+
+
 def test_the_last_normalisation_of_a_branch_is_scaled_by_depth():
     model = Model()
     at = model.weight(model.input(6), 8, "stem")

@@ -145,7 +145,10 @@ def unknowns(graph: Graph) -> list[str]:
     kinds = {op.kind for op in live}
     batch = any(op.kind == "norm" and op.name == "batch" for op in live)
     mixes = any(op.kind == "matmul" and not all(graph.live[each] for each in op.inputs) for op in live)
-    token = any(op.kind == "concat" and any(graph.ops[each].kind == "param" for each in op.inputs) for op in live)
+    token = any(
+        op.kind == "concat" and any(graph.ops[each].kind == "param" for each in graph.comes_from(index))
+        for index, op in enumerate(graph.ops) if graph.live[index]
+    )  # fmt: skip
     facts = (
         (kinds & {"mean", "max"} or mixes,
          "How much pooling and averages change the signal depends on the data; calibrate=x measures it."),
