@@ -47,8 +47,9 @@ def compare(
         model: ``mlp:128x128``, ``cnn:16x32`` or ``file.py:build``, which may return a Keras model or a PyTorch
             module; None for the task's own default.
         activation: Between layers; several are crossed with the initializers. ReLU where nothing is said.
-        init: Initializers, such as ``he_normal`` or ``random_normal(stddev=0.01)``; ``he_normal+tanh``
-            brings its own activation. Eight well-known ones where nothing is said.
+        init: Initializers, such as ``he_normal`` or ``random_normal(stddev=0.01)``, and recipes that look at no data,
+            such as ``auto``; ``he_normal+tanh`` brings its own activation. Eight well-known initializers where nothing
+            is said.
         seeds: Number of paired repetitions.
         lr: Learning rates to choose from for each initializer, or ``auto``.
         epochs, batch_size: None for the task's own defaults.

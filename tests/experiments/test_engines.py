@@ -188,7 +188,11 @@ def test_flax_runs_are_kept_and_read(mine, tmp_path, unmeasured):
 
 
 def test_a_flax_function_takes_what_others_take(mine):
-    Executor(mine("flax_asks", activation=["relu", "tanh"]), None).prepare()
+    executor = Executor(mine("flax_asks", activation=["relu", "tanh"]), None)
+    executor.prepare()
+    for name in ("relu", "tanh"):
+        info = executor.trainer(name).net.computed()
+        assert (info.params[0].shape, info.ops[-1].kind, info.ops[-1].name) == ((4, 3), "activation", name)
 
 
 def test_how_long_it_takes_is_estimated_by_a_measurement(mine, monkeypatch):

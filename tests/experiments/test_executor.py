@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+import fanin
 from fanin.errors import FaninError, ModelError
 from fanin.experiments.executor import Executor, Quiet
 from fanin.experiments.spec import TUNING_SEEDS, experiment
@@ -232,6 +233,21 @@ def test_activations_are_trained_apart(toy, first, unmeasured):
     assert {run.activation for run in results} == {"relu", "tanh"}
     losses = {run.activation: result.train_loss for run, result in results.items()}
     assert losses["relu"] != losses["tanh"]
+
+
+def test_recipes_start_runs_as_fanin_init_starts_a_model(toy):
+    from fanin.keras import adapter
+    from fanin.keras.models import build
+
+    decided = experiment(**{**toy.settings, "init": ["auto", "he_normal"], "activation": "silu"})
+    executor = Executor(decided, None)
+    run = next(run for run in decided.compared_runs() if run.init.startswith("auto") and run.seed == 1)
+    found = executor.trainer("silu").weights(run)
+    model = build(decided.model, decided.task.x_train.shape[1:], decided.task.outputs, "silu")
+    fanin.init(model, seed=1, quiet=True)
+    assert set(found) == {param.path for param in adapter.describe(model).params}
+    for path, array in found.items():
+        np.testing.assert_array_equal(array, adapter.values(model, path))
 
 
 @pytest.mark.parametrize("text", ["identity", "stft"])

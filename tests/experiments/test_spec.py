@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import math
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -42,6 +43,21 @@ def test_what_follows_where_nothing_is_said(task):
     assert (decided.seeds, decided.learning_rates, decided.auto) == (8, (0.0003, 0.003, 0.03), False)
     assert decided.baseline.label == "glorot_uniform"
     assert decided.model.text == "mlp:128x128"
+
+
+def test_recipes_take_part_under_their_names_and_this_version(decide):
+    decided = decide(init=["auto", "skipinit", "he_normal"], baseline="auto")
+    assert [arm.label for arm in decided.arms] == ["auto", "rezero", "he_normal"]
+    assert decided.baseline == decided.arms[0]
+    runs = {run.init for run in every_run(decided)}
+    assert runs == {f"auto(fanin='{version('fanin')}')", f"rezero(fanin='{version('fanin')}')", "he_normal"}
+
+
+@pytest.mark.parametrize("name", ["lsuv", "metainit", "gradinit"])
+def test_recipes_that_look_at_data_are_refused(decide, name):
+    with pytest.raises(InvalidValueError, match="looks at data") as caught:
+        decide(init=[name, "he_normal"])
+    assert f"fanin.init(model, '{name}', calibrate=x)" in caught.value.hint
 
 
 def test_digits_brings_its_own_model():
@@ -239,7 +255,7 @@ def test_baseline_that_is_unknown(decide):
         ({"lr": ["auto"]}, "learning rate"),
         ({"lr": "fast"}, "learning rate cannot be read. Given: fast. Allowed: numbers above 0, or auto"),
         ({"lr": []}, "There is no learning rate"),
-        ({"init": ["he_norml"]}, "no such initializer. Given: he_norml.*\nHint: Did you mean he_normal"),
+        ({"init": ["he_norml"]}, "no such recipe or initializer. Given: he_norml.*\nHint: Did you mean he_normal"),
         ({"init": ["random_normal(stddev=-1)"]}, "stddev of random_normal is out of range"),
         ({"init": ["random_normal(std=1)"]}, "no such parameter"),
         ({"init": ["random_normal(0.1)"]}, "initializer cannot be read"),

@@ -10,6 +10,7 @@ from fanin.cli.common import command_line, interruptible, must_be_writable, out,
 from fanin.errors import InvalidValueError
 
 if TYPE_CHECKING:
+    from fanin.experiments.executor import Estimate
     from fanin.experiments.results import Results
 
 __all__ = ["compare"]
@@ -28,7 +29,10 @@ def compare(
     ] = None,
     init: Annotated[
         list[str] | None,
-        typer.Option(help="An initializer; repeat. he_normal+tanh brings its own activation. [default: eight of them]"),
+        typer.Option(
+            help="An initializer, or a recipe such as auto; repeat. he_normal+tanh brings its own activation. "
+            "[default: eight initializers]"
+        ),
     ] = None,
     seeds: Annotated[int, typer.Option(help="Paired repetitions; below 6 nothing is called better.")] = 8,
     lr: Annotated[
@@ -82,15 +86,7 @@ def compare(
         else:
             results = api.run_experiment(decided, store, progress)
     if dry_run:
-        text = (
-            f"{estimate.runs} runs, {estimate.runs - estimate.missing} of them finished in {store}; "
-            f"about {_duration(estimate.seconds)} for the other {estimate.missing}."
-        )
-        out(
-            json.dumps({"runs": estimate.runs, "missing": estimate.missing, "seconds": estimate.seconds})
-            if as_json
-            else text
-        )
+        _show_estimate(estimate, store, as_json)
         return
     _write(results, report, figure, csv)
     if as_json:
@@ -112,6 +108,16 @@ def _rates(given: list[str] | None) -> list[float] | str | None:
             given=", ".join(given),
             allowed="numbers above 0, or auto alone",
         ) from None
+
+
+def _show_estimate(estimate: "Estimate", store: Path, as_json: bool) -> None:
+    if as_json:
+        out(json.dumps({"runs": estimate.runs, "missing": estimate.missing, "seconds": estimate.seconds}))
+    else:
+        out(
+            f"{estimate.runs} runs, {estimate.runs - estimate.missing} of them finished in {store}; "
+            f"about {_duration(estimate.seconds)} for the other {estimate.missing}."
+        )
 
 
 def _duration(seconds: float) -> str:

@@ -23,6 +23,10 @@ class Network(Protocol):
     def info(self) -> ModelInfo:
         """Its trained parameters."""
 
+    @property
+    def computed(self) -> Callable[[], ModelInfo]:
+        """Describes it with what it computes, for the recipes that need that."""
+
 
 class Trainer(Protocol):
     """Trains runs of one network on one task.

@@ -5,8 +5,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fanin.errors import FaninError, ModelError
 from fanin.experiments.analysis import choose_rates
@@ -14,9 +17,11 @@ from fanin.experiments.cache import remembered
 from fanin.experiments.engines import Trainer
 from fanin.experiments.spec import Experiment
 from fanin.experiments.store import Store
-from fanin.initializers import canonical, draw_param
-from fanin.recipes import single
-from fanin.records import Plan, Program, Run, RunResult
+from fanin.initializers import INITIALIZERS
+from fanin.initializers.draws import law_of
+from fanin.recipes import decide_all
+from fanin.recipes.verdicts import planned
+from fanin.records import Plan, PlanEntry, Program, Run, RunResult
 
 __all__ = ["Estimate", "Executor", "Progress", "Quiet"]
 
@@ -89,7 +94,7 @@ class Executor:
                 plan = self._plan(arm.activation, str(arm.init))
             for entry in plan.chosen:
                 try:
-                    draw_param(entry.param, arm.init, seed=0)
+                    _drawn(entry, seed=0)
                 except FaninError as error:
                     raise ModelError(
                         f"The initializer {arm.label} does not fit the layer {entry.param.path}: {error.what}",
@@ -104,14 +109,19 @@ class Executor:
 
             def weights(run: Run) -> Mapping[str, Any]:
                 plan = self._plan(run.activation, run.init)
-                return {e.param.path: draw_param(e.param, e.init, run.seed) for e in plan.chosen if e.init}
+                return {entry.param.path: _drawn(entry, run.seed) for entry in plan.chosen}
 
             self._trainers[activation] = spec.engine.trainer(spec.model, spec.task, activation, spec.settings, weights)
         return self._trainers[activation]
 
     def _plan(self, activation: str, init: str) -> Plan:
         if (activation, init) not in self._plans:
-            self._plans[activation, init] = single(self.trainer(activation).net.info, canonical(init))
+            wanted = next(arm.init for arm in self.experiment.arms if str(arm.init) == init)
+            net = self.trainer(activation).net
+            plan = decide_all(net.info if wanted.name in INITIALIZERS else net.computed(), wanted)
+            trained = {param.path for param in net.info.params}
+            entries = tuple(entry for entry in plan.entries if entry.param.path in trained)
+            self._plans[activation, init] = replace(plan, entries=entries)
         return self._plans[activation, init]
 
     def left_alone(self) -> dict[str, str]:
@@ -229,6 +239,12 @@ class Executor:
                 given=self.experiment.model.text,
                 hint=f"It must run in {self.experiment.engine.words}; try model(x) on a batch of the data.",
             ) from error
+
+
+def _drawn(entry: PlanEntry, seed: int) -> NDArray[np.float32]:
+    """The initial values of a parameter that a plan has decided."""
+    assert entry.init is not None
+    return planned(entry.param, law_of(entry.param, entry.init), seed, entry.scales)
 
 
 def _cause(error: Exception) -> str:

@@ -9,7 +9,8 @@ from fanin.errors import InvalidValueError
 from fanin.experiments.datasets import load_task, task_entry
 from fanin.experiments.engines import ENGINES, Engine, engine_for
 from fanin.experiments.models import model_spec
-from fanin.initializers import canonical, parse_call
+from fanin.initializers import INITIALIZERS, parse_call
+from fanin.recipes import identified
 from fanin.records import Call, Init, ModelSpec, Run, Settings, Task
 
 __all__ = ["DEFAULT_INITIALIZERS", "TUNING_SEEDS", "Arm", "Experiment", "experiment"]
@@ -37,7 +38,7 @@ _AUTO_DECADES = (-4.0, -0.5)
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the things compared: an initializer with the activation it is used with."""
+    """One of the things compared: an initializer or a recipe, with the activation it is used with."""
 
     init: Init
     activation: str
@@ -134,9 +135,10 @@ def _arms(inits: Sequence[str | Init], activations: Sequence[str], model: ModelS
         text, own = (init, "") if isinstance(init, Init) else _split(init)
         spoken = [own] if own else list(activations) or ["" if model.kind == "user" else "relu"]
         for activation in spoken:
-            arms[canonical(text), activation] = None
+            arms[identified(text), activation] = None
     several = len({activation for _, activation in arms}) > 1
-    return tuple(Arm(i, a, f"{i} + {a}" if several and a else str(i)) for i, a in arms)
+    names = {init: str(init) if init.name in INITIALIZERS else init.name for init, _ in arms}
+    return tuple(Arm(i, a, f"{names[i]} + {a}" if several and a else names[i]) for i, a in arms)
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -149,7 +151,7 @@ def _baseline(text: str | None, arms: tuple[Arm, ...], activations: Sequence[str
     if text is None:
         return next((arm for arm in arms if arm.init.name == "glorot_uniform"), arms[0])
     name, activation = _split(text)
-    wanted = canonical(name)
+    wanted = identified(name)
     for arm in arms:
         if arm.init == wanted and (not activation or arm.activation == activation):
             return arm
@@ -179,7 +181,7 @@ def experiment(
     inits = ((init,) if isinstance(init, str | Init) else tuple(init)) or DEFAULT_INITIALIZERS
     activation = (activation,) if isinstance(activation, str) else tuple(activation)
     for each in inits:
-        canonical(each if isinstance(each, Init) else _split(each)[0])
+        identified(each if isinstance(each, Init) else _split(each)[0])
     entry = task_entry(task if isinstance(task, str) else "")
     spec = model if isinstance(model, ModelSpec) else model_spec(model or entry.model)
     call = parse_call(optimizer, "optimizer")

@@ -14,16 +14,9 @@ from fanin.initializers.laws import Draw
 from fanin.initializers.table import INITIALIZERS, Initializer
 from fanin.records import Call, Init, Value
 
-__all__ = [
-    "canonical",
-    "decide",
-    "deserialize",
-    "parse_call",
-    "serialize",
-]
+__all__ = ["SPELLINGS", "canonical", "decide", "deserialize", "parse_call", "serialize"]
 
-
-_NAMES = {
+SPELLINGS = {
     spelling: entry
     for entry in INITIALIZERS.values()
     for spelling in (
@@ -34,6 +27,7 @@ _NAMES = {
         *entry.aliases,
     )
 }
+"""The initializers by every name that is understood."""
 _CALL = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(\(.*\))?\s*", re.DOTALL)
 
 
@@ -75,9 +69,9 @@ def parse_call(text: str, kind: str) -> Call:
 
 
 def _lookup(name: str) -> Initializer:
-    if name not in _NAMES:
+    if name not in SPELLINGS:
         raise unknown_name("initializer", name, {*INITIALIZERS, *(a for e in INITIALIZERS.values() for a in e.aliases)})
-    return _NAMES[name]
+    return SPELLINGS[name]
 
 
 def canonical(init: str | Init | Mapping[str, Any]) -> Init:

@@ -70,6 +70,7 @@ def network(spec: ModelSpec, task: Task, activation: str, settings: Settings) ->
     info = describe(first.model)
     return Network(
         info=replace(info, params=tuple(param for param in info.params if param.path in first.trainable)),
+        computed=partial(describe, first.model, np.zeros((2, *input_shape), np.float32)),
         input_shape=input_shape,
         loss=loss,
         metric=metric_of(task, probabilities=probabilities),

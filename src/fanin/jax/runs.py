@@ -86,6 +86,7 @@ class Network:
 
     Attributes:
         info: The parameters that are trained.
+        computed: Describes the model with what it computes, for recipes that need that.
         input_shape: The shape in which an example goes in.
         loss: Its mean over a batch is what is made small.
         metric: From targets and outputs to one number per example; its mean is the metric.
@@ -98,6 +99,7 @@ class Network:
     """
 
     info: ModelInfo
+    computed: Callable[[], ModelInfo]
     input_shape: tuple[int, ...]
     loss: Loss
     metric: Loss

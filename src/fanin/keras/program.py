@@ -63,6 +63,7 @@ def network(spec: ModelSpec, task: Task, activation: str, settings: Settings) ->
     info = describe(model)
     return Network(
         info=info,
+        computed=partial(describe, model, np.zeros((2, *input_shape), np.float32)),
         input_shape=input_shape,
         loss=loss,
         metric=metric_of(task, probabilities=probabilities),

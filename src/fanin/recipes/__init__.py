@@ -2,7 +2,7 @@
 
 from fanin.recipes.graph import trunk
 from fanin.recipes.rules import decided
-from fanin.recipes.table import RECIPES, Recipe
+from fanin.recipes.table import RECIPES, Recipe, decide_all, identified
 from fanin.recipes.uniform import WEIGHT_ROLES, single
 
-__all__ = ["RECIPES", "WEIGHT_ROLES", "Recipe", "decided", "single", "trunk"]
+__all__ = ["RECIPES", "WEIGHT_ROLES", "Recipe", "decide_all", "decided", "identified", "single", "trunk"]

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import Literal
 
-from fanin.errors import UnknownNameError, unknown_name
-from fanin.initializers import INITIALIZERS, canonical
+from fanin.errors import InvalidValueError, unknown_name
+from fanin.initializers import INITIALIZERS, canonical, parse_call
+from fanin.initializers.specs import SPELLINGS
 from fanin.recipes import defaults, published, transformers
 from fanin.recipes.auto import auto
 from fanin.recipes.uniform import single
 from fanin.records import Init, ModelInfo, Plan
 
-__all__ = ["RECIPES", "Recipe", "decide_all"]
+__all__ = ["RECIPES", "Recipe", "decide_all", "identified"]
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,44 @@ def decide_all(info: ModelInfo, recipe: str | Init) -> Plan:
         UnknownNameError: If neither a recipe nor an initializer has this name.
         ModelError: If the recipe does not fit the model.
     """
-    name = _ALIASES.get(recipe, recipe) if isinstance(recipe, str) else recipe
-    if isinstance(name, str) and name in RECIPES:
-        return RECIPES[name].decide(info)
-    try:
-        chosen = canonical(name)
-    except UnknownNameError:
-        raise unknown_name("recipe or initializer", str(name), {*RECIPES, *_ALIASES, *INITIALIZERS}) from None
-    return single(info, chosen)
+    found = _found(recipe)
+    return found.decide(info) if found else single(info, _initializer(recipe))
+
+
+def identified(given: str | Init) -> Init:
+    """What identifies an initializer, or a recipe with the version of fanin: what a recipe decides may improve.
+
+    Where both have a name, as ``delta_orthogonal``, the initializer is meant.
+
+    Raises:
+        UnknownNameError: If neither a recipe nor an initializer has this name, or it has no such parameter.
+        InvalidValueError: If the recipe looks at data, or a parameter is out of its range.
+
+    Example:
+        >>> print(identified("kaiming_normal"), identified("auto").name)
+        he_normal auto
+    """
+    found = None if given in SPELLINGS else _found(given)
+    if found is None:
+        return _initializer(given)
+    if found.tuning:
+        raise InvalidValueError(
+            "The recipe looks at data, which it does not get here", given=found.name,
+            allowed="an initializer, " + ", ".join(name for name, each in RECIPES.items() if not each.tuning),
+            hint=f"fanin.init(model, {found.name!r}, calibrate=x) applies it.",
+        )  # fmt: skip
+    return Init(found.name, fanin=version("fanin"))
+
+
+def _found(given: str | Init) -> Recipe | None:
+    """The recipe of a name, or of what `identified` made of it."""
+    if isinstance(given, Init):
+        return None if given.name in SPELLINGS else RECIPES.get(given.name)
+    return RECIPES.get(_ALIASES.get(given, given))
+
+
+def _initializer(given: str | Init) -> Init:
+    call = parse_call(given, "initializer") if isinstance(given, str) else given
+    if call.name not in SPELLINGS:
+        raise unknown_name("recipe or initializer", call.name, {*RECIPES, *_ALIASES, *INITIALIZERS})
+    return canonical(given)

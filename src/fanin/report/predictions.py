@@ -8,7 +8,7 @@ import numpy as np
 
 from fanin.errors import InvalidValueError, UnknownNameError
 from fanin.experiments.spec import Arm, Experiment
-from fanin.initializers import decide
+from fanin.initializers import INITIALIZERS, decide
 from fanin.initializers.fans import Fans
 from fanin.initializers.laws import Draw, Normal, Orthogonal, TruncatedNormal, Uniform
 from fanin.theory import Layer, propagate
@@ -36,9 +36,10 @@ class Predicted:
 def predicted(experiment: Experiment, arm: Arm) -> Predicted | None:
     """What theory expects of one initializer for infinite width; None where it does not speak.
 
-    It speaks of ``mlp`` networks whose weights are random with mean 0 and whose signal neither dies nor explodes.
+    It speaks of ``mlp`` networks whose weights are of one initializer, random with mean 0, and whose signal neither
+    dies nor explodes.
     """
-    if experiment.model.kind != "mlp":
+    if experiment.model.kind != "mlp" or arm.init.name not in INITIALIZERS:
         return None
     x = experiment.task.x_train[:SIGNAL_BATCH]
     sizes = (int(np.prod(x.shape[1:])), *experiment.model.sizes, experiment.task.outputs)

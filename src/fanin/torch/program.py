@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -37,6 +38,7 @@ class Network:
         loss: From targets and outputs to one loss per example.
         metric: From targets and outputs to one number per example; its mean is the metric.
         info: The parameters that are trained.
+        computed: Describes the model with what it computes, for recipes that need that.
         layout: How examples go in.
         rebuild: Builds the model anew under a seed.
         random: Whether the model draws random numbers while it runs.
@@ -47,6 +49,7 @@ class Network:
     loss: Loss
     metric: Loss
     info: ModelInfo
+    computed: Callable[[], ModelInfo]
     layout: Layout
     rebuild: Callable[[int], nn.Module]
     random: bool
@@ -72,9 +75,10 @@ def network(spec: ModelSpec, task: Task, activation: str, settings: Settings) ->
     layout, outputs = _fitting(model, task, spec)
     loss, probabilities = _loss(outputs, task)
     chosen = optimizers(settings.optimizer, list(trained.values()) or [nn.Parameter(torch.zeros(1))])
-    random, pure = _habits(rebuild(0), torch.from_numpy(layout(task.x_train[:_TRIED])), spec)
+    tried = torch.from_numpy(layout(task.x_train[:_TRIED]))
+    random, pure = _habits(rebuild(0), tried, spec)
     return Network(
-        chosen, loss, _metric(task, probabilities), info, layout, rebuild, random,
+        chosen, loss, _metric(task, probabilities), info, partial(describe, rebuild(0), tried), layout, rebuild, random,
         pure and is_elementwise(settings.optimizer),
     )  # fmt: skip
 
