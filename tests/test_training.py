@@ -7,8 +7,21 @@ import numpy as np
 import pytest
 
 from fanin.errors import InvalidValueError, ModelError
-from fanin.records import InitialSignals, ModelSpec, Program, Run
-from fanin.training import Measured, call_build, channels_first, outcome, pick, sample_run, spread, together_limit
+from fanin.records import Call, InitialSignals, ModelSpec, Program, Run, Task
+from fanin.training import (
+    EVALUATION_BATCH,
+    Measured,
+    batches_of,
+    call_build,
+    channels_first,
+    data_parts,
+    outcome,
+    pick,
+    refuse_rate,
+    sample_run,
+    spread,
+    together_limit,
+)
 
 
 def measured(chunk: int, rate: float, bits: bytes = b"plain", eligible: bool = True) -> Measured:
@@ -29,6 +42,41 @@ def measured(chunk: int, rate: float, bits: bytes = b"plain", eligible: bool = T
 def test_other_bits_are_taken_only_where_they_pay(others: list[Measured], chosen: int) -> None:
     reference = measured(1, 1.0)
     assert pick(reference, [reference, *others], margin=2.0).chunk == chosen
+
+
+def made_up_run(seed: int, init: str) -> Run:
+    return Run("toy", "", "m", "", "", init, seed, 0.1, "sgd", 4, 3, 1, "test")
+
+
+def test_each_run_gets_the_batches_of_its_seed() -> None:
+    """Three epochs of 11 examples in batches of 4: two batches each, none with an example twice."""
+    runs = [made_up_run(5, "zeros"), made_up_run(2, "zeros"), made_up_run(5, "ones")]
+    found = batches_of(runs, 0, 6, 11, 4)
+    assert found.shape == (3, 6, 4)
+    np.testing.assert_array_equal(found[0], found[2])
+    assert (found[0] != found[1]).any()
+    for epochs in found.reshape(3, 3, 8):
+        assert all(len(set(epoch.tolist())) == 8 and epoch.min() >= 0 and epoch.max() < 11 for epoch in epochs)
+    np.testing.assert_array_equal(batches_of(runs, 3, 5, 11, 4), found[:, 3:5])
+
+
+@pytest.mark.parametrize(("train", "val", "seen"), [(90, 30, 30), (20, 30, 20), (3000, 2000, EVALUATION_BATCH)])
+def test_as_much_training_data_is_looked_at_as_validation_data(train: int, val: int, seen: int) -> None:
+    x = np.arange(6000 * 3, dtype=np.float32).reshape(6000, 3)
+    cuts = x[:train], x[train : train + val], x[-7:]
+    parts = data_parts(
+        Task("toy", "regression", 1, *(each for cut in cuts for each in (cut, cut[:, 0])), "fingerprint")
+    )
+    starts = {part: (len(rows), rows[0, 0] / 3) for part, (rows, _) in parts.items()}
+    assert starts == {"train": (train, 0), "seen": (seen, 0), "val": (val, train), "test": (7, 6000 - 7)}
+    assert all(np.array_equal(rows[:, 0], y) for rows, y in parts.values())
+
+
+@pytest.mark.parametrize("name", ["lr", "learning_rate"])
+def test_an_optimizer_brings_no_learning_rate(name: str) -> None:
+    refuse_rate(Call("sgd", momentum=0.9))
+    with pytest.raises(InvalidValueError, match=rf"sgd\({name}=0\.5\)"):
+        refuse_rate(Call("sgd", **{name: 0.5}))
 
 
 def test_a_function_is_told_what_it_has_parameters_for() -> None:
@@ -104,11 +152,8 @@ def test_an_error_of_a_worker_is_raised() -> None:
 
 
 def test_the_sample_is_a_run_whose_weights_vary() -> None:
-    def run(init: str) -> Run:
-        return Run("t", "", "m", "", "", init, 0, 0.1, "adam", 8, 1, 1, "e")
-
     values = {"zeros": np.zeros((3, 2), np.float32), "he_normal": np.arange(6, dtype=np.float32)}
-    runs = [run("zeros"), run("he_normal")]
+    runs = [made_up_run(0, "zeros"), made_up_run(0, "he_normal")]
     assert sample_run(lambda each: {"w": values[each.init]}, runs) == runs[1]
     assert sample_run(lambda each: {"w": values["zeros"]}, runs) == runs[0]
 

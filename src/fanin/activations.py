@@ -217,6 +217,32 @@ def _measured(name: str, phi: Callable[[Any], Any]) -> Activation:
     Raises:
         InvalidValueError: If it is not finite, or too rough to be told from noise.
     """
+    size = float(np.abs(values_of(name, phi, np.linspace(-32, 32, 257))).max())
+    ends, narrow = _halved(name, phi, size)
+    found = _corners(narrow, ends)
+    step = 1e-9 * np.maximum(1.0, np.abs(found))
+    leap = np.abs(values_of(name, phi, found + step) - values_of(name, phi, found - step))
+    broken = leap > 1e-6 * size
+    apart = np.abs(ends[:, None] - found).min(axis=1) > 1e-6 if found.size else np.ones(len(ends), bool)
+    return Activation(
+        name,
+        phi,
+        kinks=tuple(found[~broken].tolist()),
+        jumps=tuple(found[broken].tolist()),
+        marks=tuple(ends[apart].tolist()) if apart.sum() <= _ROUGH else (),
+    )
+
+
+def _halved(name: str, phi: Callable[[Any], Any], size: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The ends of the parts that a polynomial fits, and the middles of those too narrow to be halved again.
+
+    Args:
+        name, phi: The function.
+        size: Its largest value, to which rounding is relative.
+
+    Raises:
+        InvalidValueError: As `_measured`.
+    """
     nodes, _ = np.polynomial.legendre.leggauss(16)
     checks = np.array([-1.0, -0.71, -0.23, 0.41, 0.83, 1.0])
     to_checks = np.polynomial.legendre.legvander(checks, 15) @ np.linalg.inv(
@@ -224,7 +250,6 @@ def _measured(name: str, phi: Callable[[Any], Any]) -> Activation:
     )
     edges = np.concatenate([-1.0091 * _FIRST[::-1], _FIRST])
     low, high = edges[:-1], edges[1:]
-    size = float(np.abs(values_of(name, phi, np.linspace(-32, 32, 257))).max())
     marks, corners = [np.empty(0)], [np.empty(0)]
     for depth in range(60):
         middle, half = (low + high)[:, None] / 2, (high - low)[:, None] / 2
@@ -250,19 +275,7 @@ def _measured(name: str, phi: Callable[[Any], Any]) -> Activation:
                 hint=_SINGLE_PRECISION if _is_single(name, phi) else None,
             )
         low, high = np.concatenate([low[rough], middle[rough, 0]]), np.concatenate([middle[rough, 0], high[rough]])
-    ends = np.unique(np.concatenate(marks))
-    found = _corners(np.concatenate(corners), ends)
-    step = 1e-9 * np.maximum(1.0, np.abs(found))
-    leap = np.abs(values_of(name, phi, found + step) - values_of(name, phi, found - step))
-    broken = leap > 1e-6 * size
-    apart = np.abs(ends[:, None] - found).min(axis=1) > 1e-6 if found.size else np.ones(len(ends), bool)
-    return Activation(
-        name,
-        phi,
-        kinks=tuple(found[~broken].tolist()),
-        jumps=tuple(found[broken].tolist()),
-        marks=tuple(ends[apart].tolist()) if apart.sum() <= _ROUGH else (),
-    )
+    return np.unique(np.concatenate(marks)), np.concatenate(corners)
 
 
 _SINGLE_PRECISION = (

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fanin.errors import InvalidValueError, ModelError
 from fanin.initializers.streams import permutation
-from fanin.records import InitialSignals, ModelSpec, Program, Run, RunResult, Settings, Task
+from fanin.records import Call, InitialSignals, ModelSpec, Program, Run, RunResult, Settings, Task
 
 __all__ = [
     "EVALUATION_BATCH",
@@ -22,14 +22,16 @@ __all__ = [
     "Measured",
     "Weights",
     "batch_order",
+    "batches_of",
     "call_build",
     "channels_first",
     "cores",
-    "evaluated",
+    "data_parts",
     "evaluation_steps",
     "misfit",
     "outcome",
     "pick",
+    "refuse_rate",
     "sample_run",
     "spread",
     "steps_per_epoch",
@@ -69,10 +71,16 @@ def evaluation_steps(examples: int, settings: Settings) -> tuple[int, ...]:
     return tuple(round(total * (i + 1) / count) for i in range(count))
 
 
-def evaluated(task: Task) -> dict[str, int]:
-    """How many examples of each part are evaluated: all, but of the training data at most one batch."""
+def data_parts(task: Task) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
+    """Examples and targets to train on (``train``) and to evaluate; ``seen`` is a batch of the training data."""
+    # As many as a batch of validation data, so that nothing more is compiled for them.
     seen = min(EVALUATION_BATCH, len(task.x_train), len(task.x_val))
-    return {"seen": seen, "val": len(task.x_val), "test": len(task.x_test)}
+    return {
+        "train": (task.x_train, task.y_train),
+        "seen": (task.x_train[:seen], task.y_train[:seen]),
+        "val": (task.x_val, task.y_val),
+        "test": (task.x_test, task.y_test),
+    }
 
 
 @lru_cache(maxsize=64)
@@ -91,6 +99,25 @@ def batch_order(seed: int, start: int, stop: int, examples: int, batch_size: int
         for step in range(start, stop)
     ]
     return np.stack(rows)
+
+
+def batches_of(runs: Sequence[Run], start: int, stop: int, examples: int, batch_size: int) -> NDArray[np.int32]:
+    """`batch_order` of each run, shape (len(runs), stop - start, batch_size)."""
+    seeds = {run.seed for run in runs}
+    orders = {seed: batch_order(seed, start, stop, examples, batch_size) for seed in seeds}
+    return np.stack([orders[run.seed] for run in runs])
+
+
+def refuse_rate(call: Call) -> None:
+    """Refuse an optimizer that brings its own learning rate: here the rate comes with each run.
+
+    Raises:
+        InvalidValueError: That it is not a parameter.
+    """
+    if {"lr", "learning_rate"} & set(call.params):
+        raise InvalidValueError(
+            "The learning rate is not a parameter of the optimizer here", given=str(call), hint="Use --lr."
+        )
 
 
 def call_build(spec: ModelSpec, activation: str, facts: Mapping[str, Any]) -> Any:

@@ -62,8 +62,11 @@ def test_chunks_leave_no_seam(monkeypatch, law, chunk):
 
 
 def test_nothing_to_fill():
-    fill(np.empty(0, np.float32), Normal(0.0, 1.0), seed=0, name="w")
-    fills.fill_box(np.empty((3, 0), np.float32), Normal(0.0, 1.0), seed=0, name="w")
+    """A part without elements leaves what is around it as it is."""
+    array = np.full((3, 5), 7, np.float32)
+    fill(array[1, 2:2], Normal(0.0, 1.0), seed=0, name="w")
+    fills.fill_box(array[:, 2:2], Normal(0.0, 1.0), seed=0, name="w")
+    assert (array == 7).all()
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, None, "3"])

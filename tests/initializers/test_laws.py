@@ -1,9 +1,6 @@
 """Laws as data: mean, variance and support against brute force, SciPy and 30-digit arithmetic."""
 
 import math
-from pathlib import Path
-from runpy import run_path
-from types import SimpleNamespace
 
 import mpmath as mp
 import numpy as np
@@ -27,8 +24,8 @@ from fanin.initializers.laws import (
     TruncatedNormal,
     Uniform,
 )
+from tests.oracles import structures as oracle
 
-oracle = SimpleNamespace(**run_path(str(Path(__file__).parents[1] / "oracles" / "structures.py")))
 quick = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 sizes = st.integers(1, 40)
 gains = st.sampled_from([1.0, 0.3, -2.0])

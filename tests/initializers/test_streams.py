@@ -1,8 +1,6 @@
 """The random words: known answers, a second implementation, and independence of how they are cut."""
 
 import hashlib
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +10,7 @@ from hypothesis import strategies as st
 from fanin.errors import InvalidValueError
 from fanin.initializers import streams
 from fanin.initializers.streams import permutation, philox4x32, stream, words
-
-_spec = importlib.util.spec_from_file_location("philox_oracle", Path(__file__).parents[1] / "oracles" / "philox.py")
-oracle = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(oracle)
+from tests.oracles import philox as oracle
 
 quick = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 seeds = st.integers(0, 2**64 - 1)

@@ -108,9 +108,12 @@ def test_a_linen_model_shows_its_layers_only_when_it_runs():
     assert (ran.axes, ran.role, ran.groups) == (("spatial", "spatial", "in", "out"), "conv", 3)
 
 
-@pytest.mark.parametrize("given", [nn.Dense(3), "a text", lambda x: x])
-def test_what_is_no_model_is_refused(given):
-    with pytest.raises(ModelError):
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [(nn.Dense(3), "Bind it to its variables"), ("a text", "no model of Flax.*str"), (lambda x: x, "no model of Flax")],
+)
+def test_what_is_no_model_is_refused(given, message):
+    with pytest.raises(ModelError, match=message):
         describe(given)
 
 

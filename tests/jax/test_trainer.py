@@ -1,11 +1,8 @@
 """Runs of Flax models trained together are the runs that a plain loop with `nnx.Optimizer` trains one by one."""
 
-import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from runpy import run_path
 from typing import Any
 
 import jax
@@ -17,22 +14,18 @@ from flax import nnx
 from numpy.typing import NDArray
 
 from fanin.experiments.tasks import make_task
-from fanin.initializers import draw_param
 from fanin.initializers.streams import words
 from fanin.jax.adapter import write
 from fanin.jax.backend import start
 from fanin.jax.networks import network
 from fanin.jax.trainer import Trainer
-from fanin.recipes import single
 from fanin.records import Call, ModelSpec, Program, Run, RunResult, Settings, Task
 from fanin.training import batch_order
-
-geometry = run_path(str(Path(__file__).parents[1] / "oracles" / "geometry.py"))["geometry"]
+from tests.oracles.geometry import geometry
+from tests.toys import LARGEST_TOLERANCE, SETTINGS, assert_near, dense_signals, facts, ours, run, toy_task, weights_for
 
 start(None)
 
-SETTINGS = Settings(Call("adam"), batch_size=16, epochs=2, evaluations=3)
-LARGEST_TOLERANCE = 2e-3
 ALONE, TOGETHER = Program("step", 1, 0.0), Program("scan", 3, 0.0)
 
 
@@ -89,27 +82,12 @@ class Sequences(nnx.Module):
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    """150 examples of shape 6 x 5 x 2 in 3 classes: no two axes alike, so that a swapped layout shows."""
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 150)
-    return make_task(
-        "toy", {"x": (rng.normal(size=(150, 6, 5, 2)) + y[:, None, None, None]).astype(np.float32), "y": y}
-    )
-
-
-def run(seed: int, init: str = "glorot_uniform", rate: float = 0.01) -> Run:
-    return Run("toy", "", "m", "", "", init, seed, rate, "adam", 16, 2, 3, "test")
+    return toy_task()
 
 
 def trainer(build: Callable[..., nnx.Module], task: Task, settings: Settings = SETTINGS) -> Trainer:
     net = network(ModelSpec("toy.py:build", "user", (), "", build), task, "", settings)
-    plans: dict[str, Any] = {}
-
-    def weights(each: Run) -> dict[str, Any]:
-        plan = plans.setdefault(each.init, single(net.info, each.init))
-        return {entry.param.path: draw_param(entry.param, entry.init, each.seed) for entry in plan.chosen}
-
-    made = Trainer(net, task, settings, weights)
+    made = Trainer(net, task, settings, weights_for(net.info))
     made.devices = made.devices[:1]  # each of them compiles; experiments/test_engines.py trains on all
     return made
 
@@ -118,15 +96,6 @@ def trainer(build: Callable[..., nnx.Module], task: Task, settings: Settings = S
 def trained(task: Task) -> Trainer:
     """That of the network with a moving average and dropout, compiled once."""
     return trainer(norm_dropout, task)
-
-
-def ours(trained: Trainer, program: Program, runs: list[Run]) -> dict[Run, RunResult]:
-    return dict(trained.train(program, runs))
-
-
-def facts(result: RunResult) -> str:
-    """All of a result but its time, comparable bit for bit."""
-    return replace(result, seconds=0.0).to_json()
 
 
 # ---------------------------------------------------------------------------------------------------- the oracle
@@ -181,18 +150,9 @@ def one_by_one(
 def assert_plain(
     build: Callable[[], nnx.Module], task: Task, trained: Trainer, each: Run, *results: dict[Run, RunResult]
 ) -> NDArray[np.float64]:
-    """A run's results are those of the plain loop, which are returned, but for rounding.
-
-    The yardstick is what rounding can do: the effect of changing the start by a few units in the last place.
-    """
+    """A run's results are those of the plain loop, which are returned, but for rounding."""
     plain, jolted = one_by_one(build, task, trained, each, (0.0, 1e-6))
-    means = [plain[a:b].mean() for a, b in itertools.pairwise((0, *trained.marks))]
-    tolerance = 1e-5 + 10 * np.abs(plain - jolted)[:-2].max()
-    assert tolerance < LARGEST_TOLERANCE
-    for result in (found[each] for found in results):
-        np.testing.assert_allclose([*result.train_loss, result.test_loss], [*means, plain[-3]], rtol=0, atol=tolerance)
-        assert abs(result.test_metric - plain[-2]) <= 1.5 / len(task.x_test)
-        assert abs(result.train_metric[-1] - plain[-1]) <= 1.5 / len(task.x_val)
+    assert_near([found[each] for found in results], plain, jolted, trained.marks, task)
     return plain
 
 
@@ -296,20 +256,11 @@ def test_signals_are_those_of_plain_numpy(task: Task) -> None:
     trained = trainer(dense, task)
     state = trained.start([run(4)], trained.devices[0])
     measured = trained.functions("step", 1).signals(state, 0, task.x_train, task.y_train, 0.7)
-    w = [array.astype(np.float64) for array in trained.weights(run(4)).values()]
-    x, y = task.x_train.reshape(len(task.x_train), -1).astype(np.float64), task.y_train
-    z1 = x @ w[0]
-    h = np.tanh(z1)
-    z2 = h @ w[1]
-    p = np.exp(z2 - z2.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    g2 = (p - np.eye(3)[y]) / len(x)
-    g1 = (g2 @ w[1].T) * (1 - h**2)
-    rms = [float(np.sqrt(np.mean(v**2))) for v in (z1, z2, g1, g2)]
+    before, rms = dense_signals(task.x_train.reshape(-1, 60), task.y_train, [*trained.weights(run(4)).values()])
     assert trained.net.layers == ("layers/1", "layers/3")
     # float32 sums of at most 60 terms: a relative error of 60 units in the last place at most, 4e-6
     np.testing.assert_allclose(np.concatenate(measured[:2]), rms, rtol=1e-5)
-    expected = np.transpose([geometry(z, 0.7) for z in (z1, z2)])
+    expected = np.transpose([geometry(z, 0.7) for z in before])
     np.testing.assert_allclose(measured[2:], expected, rtol=1e-5, atol=1e-6)
 
 

@@ -1,14 +1,12 @@
 """Small tasks and networks of every kind that the trainer must be able to train."""
 
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import pytest
 
-from fanin.experiments.tasks import make_task
 from fanin.keras.backend import start
 from fanin.records import Task
+from tests.toys import toy_task
 
 start(None)
 
@@ -16,15 +14,9 @@ import keras  # noqa: E402 - only after the backend is decided
 from keras import layers  # noqa: E402
 
 
-def _images(rng: np.random.Generator) -> dict[str, Any]:
-    y = rng.integers(0, 3, 150)
-    return {"x": (rng.normal(size=(150, 6, 5, 2)) + y[:, None, None, None]).astype(np.float32), "y": y}
-
-
 @pytest.fixture(scope="session")
 def task() -> Task:
-    """150 examples of shape 6 x 5 x 2 in 3 classes: no two axes alike, so that a swapped layout shows."""
-    return make_task("toy", _images(np.random.default_rng(0)))
+    return toy_task()
 
 
 def _dense() -> keras.Model:

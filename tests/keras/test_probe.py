@@ -1,6 +1,5 @@
 """Signals, gradients and calibration against the same networks written out in NumPy."""
 
-import importlib.util
 import json
 import math
 import os
@@ -19,12 +18,7 @@ from fanin.errors import InvalidValueError, ModelError, UnknownNameError
 from fanin.keras.adapter import describe, values
 from fanin.keras.calibration import calibrate
 from fanin.keras.probe import probe
-
-_spec = importlib.util.spec_from_file_location("traced_models", Path(__file__).with_name("traced_models.py"))
-assert _spec is not None
-assert _spec.loader is not None
-traced_models = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(traced_models)
+from tests.keras import traced_models
 
 
 def rms(array: Any) -> float:

@@ -1,10 +1,8 @@
 """Whole models read as steps: what ran, on what, with which parameters; and nothing of them changed."""
 
-import importlib.util
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,12 +16,7 @@ from fanin.activations import ACTIVATIONS
 from fanin.errors import ModelError
 from fanin.keras.adapter import describe
 from fanin.records import OPS, ModelInfo
-
-_spec = importlib.util.spec_from_file_location("traced_models", Path(__file__).with_name("traced_models.py"))
-assert _spec is not None
-assert _spec.loader is not None
-traced_models = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(traced_models)
+from tests.keras import traced_models
 
 
 @lru_cache

@@ -4,8 +4,6 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from runpy import run_path
 from typing import Any
 
 import keras
@@ -13,36 +11,22 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fanin.initializers import draw_param
 from fanin.jax.measure import choose
 from fanin.jax.trainer import Trainer
 from fanin.keras.adapter import write
 from fanin.keras.models import build as build_model
 from fanin.keras.program import network
-from fanin.recipes import single
-from fanin.records import Call, ModelSpec, Program, Run, RunResult, Settings, Task
+from fanin.records import Call, ModelSpec, Program, Run, Settings, Task
 from fanin.training import batch_order, evaluation_steps
+from tests.oracles.geometry import geometry
+from tests.toys import LARGEST_TOLERANCE, SETTINGS, assert_near, dense_signals, facts, ours, run, weights_for
 
-geometry = run_path(str(Path(__file__).parents[1] / "oracles" / "geometry.py"))["geometry"]
-
-SETTINGS = Settings(Call("adam"), batch_size=16, epochs=2, evaluations=3)
-LARGEST_TOLERANCE = 2e-3
 ALONE, TOGETHER = Program("step", 1, 0.0), Program("scan", 3, 0.0)
-
-
-def run(seed: int, init: str = "glorot_uniform", rate: float = 0.01) -> Run:
-    return Run("toy", "", "m", "", "", init, seed, rate, "adam", 16, 2, 3, "test")
 
 
 def trainer(build: Callable[[], keras.Model], task: Task, settings: Settings = SETTINGS) -> Trainer:
     net = network(ModelSpec("toy.py:build", "user", (), "", build), task, "", settings)
-    plans: dict[str, Any] = {}
-
-    def weights(each: Run) -> dict[str, Any]:
-        plan = plans.setdefault(each.init, single(net.info, each.init))
-        return {entry.param.path: draw_param(entry.param, entry.init, each.seed) for entry in plan.chosen}
-
-    made = Trainer(net, task, settings, weights)
+    made = Trainer(net, task, settings, weights_for(net.info))
     made.devices = made.devices[:1]  # each of them compiles; experiments/test_executor.py trains on all
     return made
 
@@ -95,31 +79,14 @@ def one_by_one(
     return found
 
 
-def ours(trained: Trainer, program: Program, runs: list[Run]) -> dict[Run, RunResult]:
-    return dict(trained.train(program, runs))
-
-
-def facts(result: RunResult) -> tuple[Any, ...]:
-    """All of a result but its time, comparable bit for bit."""
-    return tuple(repr(value) for key, value in vars(result).items() if key != "seconds")
-
-
 def assert_plain(
     build: Callable[[], keras.Model], task: Task, trained: Trainer, each: Run, programs: Sequence[Program]
 ) -> None:
-    """Runs trained by these programs are those of Keras, but for rounding.
-
-    The yardstick is what rounding can do: the effect of changing the start by a few units in the last place.
-    """
+    """Runs trained by these programs are those of Keras, but for rounding."""
     plain, jolted = one_by_one(build, task, trained, each, (0.0, 1e-6))
-    means = [plain[a:b].mean() for a, b in itertools.pairwise((0, *trained.marks))]
-    tolerance = 1e-5 + 10 * np.abs(plain - jolted)[:-2].max()
-    assert tolerance < LARGEST_TOLERANCE
-    for program in programs:
-        result = ours(trained, program, [each, run(1, "he_normal"), run(3, "orthogonal")][: program.chunk])[each]
-        np.testing.assert_allclose([*result.train_loss, result.test_loss], [*means, plain[-3]], rtol=0, atol=tolerance)
-        assert abs(result.test_metric - plain[-2]) <= 1.5 / len(task.x_test)
-        assert abs(result.train_metric[-1] - plain[-1]) <= 1.5 / len(task.x_val)
+    runs = [each, run(1, "he_normal"), run(3, "orthogonal")]
+    results = [ours(trained, program, runs[: program.chunk])[each] for program in programs]
+    assert_near(results, plain, jolted, trained.marks, task)
 
 
 def test_training_together_equals_keras_one_by_one(
@@ -186,22 +153,13 @@ def test_the_measured_choice_gives_the_bits_of_the_plainest_way(
 def test_signals_are_those_of_plain_numpy(dense: Trainer, task: Task) -> None:
     each = run(4)
     result = ours(dense, ALONE, [each])[each]
-    w = list(dense.weights(each).values())
-    x, y = task.x_train.reshape(len(task.x_train), -1).astype(np.float64), task.y_train
-    z1 = x @ w[0]
-    h = np.tanh(z1)
-    z2 = h @ w[1]
-    p = np.exp(z2 - z2.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    g2 = (p - np.eye(3)[y]) / len(x)
-    g1 = (g2 @ w[1].T) * (1 - h**2)
+    before, rms = dense_signals(task.x_train.reshape(-1, 60), task.y_train, [*dense.weights(each).values()])
     assert result.signals is not None
-    rms = [float(np.sqrt(np.mean(v**2))) for v in (z1, z2, g1, g2)]
     # float32 sums of at most 60 terms: a relative error of 60 units in the last place at most, 4e-6
     np.testing.assert_allclose([*result.signals.signal_rms, *result.signals.gradient_rms], rms, rtol=1e-5)
     found = result.signals.cosine, result.signals.dead, result.signals.saturated
     # The model brings its own activations, so nobody knows what saturates.
-    np.testing.assert_allclose(found, np.transpose([geometry(z, math.inf) for z in (z1, z2)]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, np.transpose([geometry(z, math.inf) for z in before]), rtol=1e-5, atol=1e-6)
 
 
 def test_all_runs_of_a_seed_see_the_same_batches() -> None:

@@ -8,18 +8,16 @@ forms, Mehler's expansion in Hermite polynomials, and a plain sum over a grid in
 
 import math
 from functools import lru_cache
-from pathlib import Path
-from runpy import run_path
 
 import mpmath as mp
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import erf
 
+from tests.oracles.activations import PHI, SELU_ALPHA, SELU_SCALE
+
 DIGITS = 30
 INF = mp.inf
-_PHI = run_path(str(Path(__file__).parent / "activations.py"))
-PHI, _ALPHA, _LAMBDA = _PHI["PHI"], _PHI["SELU_ALPHA"], _PHI["SELU_SCALE"]
 _SIXTH, _HALF = mp.mpf(1) / 6, mp.mpf(1) / 2
 
 
@@ -35,7 +33,7 @@ PIECES = {  # (low, high, {(m, k): coefficient of u^m exp(k u)})
     "leaky_relu": ((-INF, 0, {(1, 0): mp.mpf(1) / 100}), (0, INF, {(1, 0): 1})),
     "elu": _exponential(1, 1),
     "celu": _exponential(1, 1),
-    "selu": _exponential(_LAMBDA, _ALPHA),
+    "selu": _exponential(SELU_SCALE, SELU_ALPHA),
     "hard_tanh": ((-INF, -1, {(0, 0): -1}), (-1, 1, {(1, 0): 1}), (1, INF, {(0, 0): 1})),
     "hard_sigmoid": ((-3, 3, {(1, 0): _SIXTH, (0, 0): _HALF}), (3, INF, {(0, 0): 1})),
     "hard_silu": ((-3, 3, {(2, 0): _SIXTH, (1, 0): _HALF}), (3, INF, {(1, 0): 1})),

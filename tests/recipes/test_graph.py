@@ -2,7 +2,7 @@
 
 import pytest
 
-from fanin.recipes.graph import Graph, trunk
+from fanin.recipes.graph import Graph, carrying, needed, trunk
 from fanin.records import OPS
 from tests.recipes.models import Model, encoder_decoder, mlp, residual_mlp, transformer
 
@@ -107,6 +107,18 @@ def test_a_run_ends_at_a_normalisation_and_at_a_residual_addition():
     info = model.info()
     runs = {op.params[0]: Graph(info).runs[i] for i, op in enumerate(info.ops) if op.kind == "weight"}
     assert runs == {"a.weight": 2, "b.weight": 2, "c.weight": 2, "d.weight": 2}
+
+
+def test_what_carries_the_signal_and_what_outputs_need():
+    model = Model()
+    at = model.input(6)
+    table, lost = model.add_op("param", shape=(8,), params=("table",)), model.weight(at, 5, "lost")
+    scaled = model.add_op("activation", table, name="exp")
+    out = model.add_op("mul", model.weight(at, 8, "kept"), scaled)
+    assert carrying(model.ops) == tuple(step not in (table, scaled) for step in range(len(model.ops)))
+    assert needed(model.ops, [out]) == set(range(len(model.ops))) - {lost}
+    assert needed(model.ops, [lost, scaled]) == {at, table, lost, scaled}
+    assert needed(model.ops, []) == set()
 
 
 def test_heads_are_seen_through_a_softmax_but_not_through_a_sum():

@@ -9,15 +9,15 @@ from fanin.experiments.analysis import analyse
 from fanin.experiments.datasets import TASKS
 from fanin.experiments.results import Results
 from fanin.initializers import canonical
-from fanin.studies import STUDIES, Conditions, Designed, Study, Trial, find
+from fanin.studies import STUDIES, Conditions, Designed, Study, Training, find
 from fanin.studies.networks import Setting
 
 TRAINED = [name for name, study in STUDIES.items() if isinstance(study.run.quick, tuple)]
 
 
 def settings(design):
-    """Every `Trial` and `Setting` of a design, however it holds them."""
-    if isinstance(design, Trial | Setting):
+    """Every `Training` and `Setting` of a design, however it holds them."""
+    if isinstance(design, Training | Setting):
         return [design]
     parts = design if isinstance(design, tuple) else (vars(design) if hasattr(design, "__dict__") else design).values()
     return [each for part in parts for each in settings(part)]
@@ -53,16 +53,16 @@ def test_a_study_has_both_designs(study):
     assert quick
     assert {each.task for each in quick} == {"digits"}
     assert {each.task for each in full} <= set(TASKS) - {"digits"}
-    for trial in (each for each in (*quick, *full) if isinstance(each, Trial)):
-        for init in trial.init:
+    for training in (each for each in (*quick, *full) if isinstance(each, Training)):
+        for init in training.init:
             canonical(init.partition("+")[0])
 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_full_design_compares_what_the_quick_one_does(name):
     quick, full = STUDIES[name].run.quick, STUDIES[name].run.full
-    assert len({trial.name for trial in full}) == len(full) >= len(quick)
-    assert {init for trial in quick for init in trial.init} <= {init for trial in full for init in trial.init}
+    assert len({each.name for each in full}) == len(full) >= len(quick)
+    assert {init for each in quick for init in each.init} <= {init for each in full for init in each.init}
 
 
 def scores(**by_part):
@@ -127,16 +127,16 @@ def test_the_verdict_follows_the_world(name, holds, fabricate, monkeypatch):
         runs = fabricate.runs(decided, quality)
         return Results(decided, runs, analyse(decided, runs), ())
 
-    monkeypatch.setattr("fanin.studies.trials.ran", made_up)
+    monkeypatch.setattr("fanin.studies.comparisons.ran", made_up)
     answer = STUDIES[name](Conditions(seeds=8))
     assert answer.verdict == ("supported" if holds else "refuted"), answer.sentence
     assert STUDIES[name](Conditions(seeds=5)).verdict == "not decided at this size"
     for each in answer.claims:
         assert each.claim.endswith(".")
         assert np.isfinite([each.effect, each.low, each.high, each.p]).all()
-    trials = STUDIES[name].run.quick
-    drawn = {"curves"} if any(trial.curves for trial in trials) else set()
-    assert set(answer.numbers) == {*drawn, *(trial.name for trial in trials)}
+    trainings = STUDIES[name].run.quick
+    drawn = {"curves"} if any(each.curves for each in trainings) else set()
+    assert set(answer.numbers) == {*drawn, *(each.name for each in trainings)}
 
 
 def test_curves_are_medians_and_quartiles_over_seeds_and_a_lost_run_is_the_worst(fabricate, monkeypatch):
@@ -145,7 +145,7 @@ def test_curves_are_medians_and_quartiles_over_seeds_and_a_lost_run_is_the_worst
         runs = fabricate.runs(decided, lambda label, seed, rate: ends[seed % 5])
         return Results(decided, runs, analyse(decided, runs), ())
 
-    monkeypatch.setattr("fanin.studies.trials.ran", made_up)
+    monkeypatch.setattr("fanin.studies.comparisons.ran", made_up)
     curves = STUDIES["cifar10-xavier-vs-he"](Conditions(seeds=5)).numbers["curves"]
     assert set(curves) == {"he_normal + relu", "glorot_uniform + tanh"}
     for each in curves.values():

@@ -1,8 +1,6 @@
 """Fixed points, the edge of chaos and universality classes: against scans, root finders and iterated maps."""
 
 import math
-from pathlib import Path
-from runpy import run_path
 
 import mpmath as mp
 import numpy as np
@@ -20,8 +18,8 @@ from fanin.theory import (
     variance_map,
 )
 from fanin.theory.maps import moments_many
+from tests.oracles import theory as oracle
 
-ORACLE = run_path(str(Path(__file__).parents[1] / "oracles" / "theory.py"))
 CLASSES = {
     "scale-invariant": {"linear", "relu", "leaky_relu"},
     "K*=0": {"tanh", "hard_tanh", "softsign", "erf", "sin", "elu", "celu", "selu", "relu6"},
@@ -43,7 +41,7 @@ NETWORKS = [
 
 @pytest.mark.parametrize(("name", "w", "b"), NETWORKS)
 def test_all_fixed_points_and_nothing_else(name, w, b):
-    found, true = fixed_points(name, w, b), ORACLE["fixed_points"](name, w, b, count=110)
+    found, true = fixed_points(name, w, b), oracle.fixed_points(name, w, b, count=110)
     assert not found.every
     alive = [point for point in found.points if point.q > 0]
     assert len(alive) == len(true)
@@ -53,7 +51,7 @@ def test_all_fixed_points_and_nothing_else(name, w, b):
         # A difference over 1e-3 of log q: its error is 1e-6 times the third derivative.
         assert point.chi.parallel == pytest.approx(slope, abs=1e-5)
         assert point.stability == ("stable" if slope < 1 else "unstable")
-        assert point.chi.perpendicular == pytest.approx(w * float(ORACLE["moments"](name, q)["slope_second"]), rel=1e-9)
+        assert point.chi.perpendicular == pytest.approx(w * float(oracle.moments(name, q)["slope_second"]), rel=1e-9)
     dies = b == 0 and float(np.asarray(ACTIVATIONS[name].phi(np.zeros(1)))[0]) == 0 and name != "sign"
     assert [point.q for point in found.points if point.q == 0] == ([0.0] if dies else [])
     stable = [point for point in found.points if point.stability != "unstable"]
@@ -148,7 +146,7 @@ def test_published_edge_of_tanh():
 @pytest.mark.parametrize("q", [1e-3, 0.5, 1.0, 4.0, 60.0])
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_the_edge_at_a_size(name, q):
-    true = ORACLE["moments"](name, q)
+    true = oracle.moments(name, q)
     edges = critical(name, q=q)
     w = float(1 / true["slope_second"])
     b = float(q - true["second"] / true["slope_second"])
@@ -179,7 +177,7 @@ def test_all_edges_at_a_bias(name, b):
     grid = np.logspace(-6, 3.5 if name == "sin" else 6, 45)
 
     def bias(q):
-        true = ORACLE["moments"](name, q)
+        true = oracle.moments(name, q)
         return float(q - true["second"] / true["slope_second"]) - b
 
     values = [bias(q) for q in grid]
@@ -203,7 +201,7 @@ def test_the_edge_of_sigmoids_without_bias(name):
     (edge,) = critical(name, sigma_b2=0.0)
 
     def bias(q):
-        means = ORACLE["moments"](name, q)
+        means = oracle.moments(name, q)
         return q - means["second"] / means["slope_second"]
 
     with mp.workdps(20):
@@ -245,7 +243,7 @@ def test_small_biases_have_unstable_edges(name):
         for start in (0.99, 1.01):
             q = start * edge.q
             for _ in range(20):
-                q = edge.sigma_w2 * ORACLE["second"](name, q) + b
+                q = edge.sigma_w2 * oracle.second(name, q) + b
             assert abs(q / edge.q - 1) > 0.0102
     k_star = universality(name).k_star
     (below,), (above,) = critical(name, q=0.98 * k_star), critical(name, q=1.02 * k_star)
@@ -281,7 +279,7 @@ def test_classes(name):
     if found.kind == "K*=0":
         assert (found.k_star, found.sigma_b2) == (0, 0)
     if found.kind == "half-stable":
-        means = ORACLE["moments"](name, found.k_star)
+        means = oracle.moments(name, found.k_star)
         assert float(means["growth"] / means["slope_second"]) == pytest.approx(1, abs=1e-10)
         assert found.sigma_w2 == pytest.approx(float(1 / means["slope_second"]), rel=1e-10)
         assert variance_map(name, found.k_star, found.sigma_w2, found.sigma_b2) == pytest.approx(found.k_star)
@@ -305,7 +303,7 @@ def test_half_stable_is_half_stable():
     for start in (0.9, 1.1):
         q = start * edge.k_star
         for _ in range(2000):
-            q = edge.sigma_w2 * ORACLE["second"]("gelu", q) + edge.sigma_b2
+            q = edge.sigma_w2 * oracle.second("gelu", q) + edge.sigma_b2
         offs.append(abs(q / edge.k_star - 1))
     assert min(offs) < 0.09
     assert max(offs) > 0.103

@@ -1,8 +1,6 @@
 """Phases and depth scales: against the iterated maps, series near the edge, and published numbers."""
 
 import math
-from pathlib import Path
-from runpy import run_path
 
 import mpmath as mp
 import numpy as np
@@ -18,8 +16,7 @@ from fanin.theory import (
     trainable_depth,
     variance_map,
 )
-
-ORACLE = run_path(str(Path(__file__).parents[1] / "oracles" / "theory.py"))
+from tests.oracles import theory as oracle
 
 
 def test_published_depth_scale():
@@ -36,17 +33,17 @@ SCALES = [("tanh", 1.0, 0.05), ("tanh", 3.0, 0.05), ("tanh", 3.0, 0.0), ("gelu",
 
 @pytest.mark.parametrize(("name", "w", "b"), SCALES)
 def test_scales_are_those_of_the_iterated_maps(name, w, b):
-    found, phi = depth_scales(name, w, b), ORACLE["NUMPY"][name]
+    found, phi = depth_scales(name, w, b), oracle.NUMPY[name]
     sizes = [found.q * 1.05]
     while abs(sizes[-1] / found.q - 1) > 1e-6:
-        sizes.append(w * ORACLE["line"](lambda u: phi(u) ** 2, sizes[-1]) + b)
+        sizes.append(w * oracle.line(lambda u: phi(u) ** 2, sizes[-1]) + b)
         assert len(sizes) < 500
     # The last differences are 1e-6 of q: means are good to 1e-14, and the map bends by as much as 1e-5 of its slope.
     rate = (sizes[-1] - found.q) / (sizes[-2] - found.q)
     assert abs(rate) == pytest.approx(math.exp(-1 / found.xi_q), rel=1e-4)
     cosines = [0.5]
     for _ in range(400):
-        cosines.append((w * ORACLE["plane"](phi, phi, min(1.0, cosines[-1]), found.q, 0.06) + b) / found.q)
+        cosines.append((w * oracle.plane(phi, phi, min(1.0, cosines[-1]), found.q, 0.06) + b) / found.q)
         if abs(cosines[-1] - cosines[-2]) < 1e-7:
             break
     # What is left of the way is the last step times rate / (1 - rate).
@@ -88,7 +85,7 @@ def test_near_the_edge(off):
     if off < 0:
         assert (found.phase, found.c_star) == ("ordered", 1)
         return
-    bend = ORACLE["line"](lambda u: (2 * np.tanh(u) * (1 - np.tanh(u) ** 2)) ** 2, found.q)
+    bend = oracle.line(lambda u: (2 * np.tanh(u) * (1 - np.tanh(u) ** 2)) ** 2, found.q)
     a = edge.sigma_w2 * (1 + off) * found.q * bend / 2
     assert found.phase == "chaotic"
     assert 1 - found.c_star == pytest.approx(over / a, rel=tolerance)

@@ -66,12 +66,15 @@ def test_cells(name):
 
 def test_phases_are_those_of_depth_scales():
     diagram = phase_diagram("tanh", (0.5, 3.0), (0.01, 0.2), points=5)
+    seen = []
     for i, b in enumerate(diagram.sigma_b2):
         for j, w in enumerate(diagram.sigma_w2):
             scales = depth_scales("tanh", w, b)
+            seen.append(scales.phase)
             if abs(scales.chi.perpendicular - 1) > 0.01:
                 assert (diagram.chi[i, j] > 1) == (scales.phase == "chaotic")
                 assert diagram.depth[i, j] == pytest.approx(1 / abs(math.log(scales.chi.perpendicular)), rel=0.05)
+    assert min(seen.count("ordered"), seen.count("chaotic")) >= 5
 
 
 def test_relu_is_exact_and_diverges():

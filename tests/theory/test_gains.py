@@ -3,8 +3,6 @@
 import math
 import subprocess
 import sys
-from pathlib import Path
-from runpy import run_path
 
 import numpy as np
 import pytest
@@ -13,10 +11,9 @@ from fanin.activations import ACTIVATIONS, activation, leaky_relu
 from fanin.errors import InvalidValueError, UnknownNameError
 from fanin.theory import gain
 from fanin.theory.gains import KINDS
+from tests.oracles.activations import second_moment
+from tests.oracles.theory import moments as theory_moments
 
-ORACLES = Path(__file__).parents[1] / "oracles"
-second_moment = run_path(str(ORACLES / "activations.py"))["second_moment"]
-theory_moments = run_path(str(ORACLES / "theory.py"))["moments"]
 PRECISE = 1e-9
 # research/theory.md, ten digits.
 PUBLISHED = {
@@ -227,9 +224,13 @@ def test_a_function_that_is_nan_on_one_side_has_no_gain():
     assert (done.returncode, done.stdout) == (0, "refused\n"), done.stderr[:500]
 
 
-@pytest.mark.parametrize("wrong", [3, None, [1.0], lambda _: 1.0, lambda z: z[:-1]])
-def test_what_is_no_activation(wrong):
-    with pytest.raises(InvalidValueError):
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [*((each, "cannot be called on a NumPy array") for each in (3, None, [1.0])),
+     *((each, "does not keep the shape") for each in (lambda _: 1.0, lambda z: z[:-1]))],
+)  # fmt: skip
+def test_what_is_no_activation(wrong, message):
+    with pytest.raises(InvalidValueError, match=message):
         gain(wrong)
 
 

@@ -3,8 +3,6 @@
 import functools
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from runpy import run_path
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from fanin.errors import FaninError, InvalidValueError
 from fanin.theory import correlation_map, depth_scales, fixed_points, moments, universality
 from fanin.theory.integrals import COARSE, FINE, REACH, evaluate, mean, pair_mean, rule, slope
 
-ORACLE = run_path(str(Path(__file__).parents[1] / "oracles" / "theory.py"))
 MEANS = ("mean", "second", "slope_mean", "slope_second", "growth")
 
 

@@ -1,8 +1,6 @@
 """The kernels of wide networks: against arc cosines, sums over the plane, finite differences and their limits."""
 
 import math
-from pathlib import Path
-from runpy import run_path
 
 import mpmath as mp
 import numpy as np
@@ -10,8 +8,8 @@ import pytest
 
 from fanin.errors import InvalidValueError, UnknownNameError
 from fanin.theory import correlation_map, critical, kernel, ntk
+from tests.oracles import theory as oracle
 
-ORACLE = run_path(str(Path(__file__).parents[1] / "oracles" / "theory.py"))
 EDGE = 1.7609546396067406, 0.05
 
 
@@ -32,14 +30,14 @@ def relu_by_hand(depth, c, q, w, b):
 
 def smooth_by_hand(name, depth, c, q, w, b):
     """Sums over the plane, with E phi'(u) phi'(v) as a sum of its own."""
-    phi, slope = ORACLE["NUMPY"][name], ORACLE["NUMPY_SLOPES"][name]
+    phi, slope = oracle.NUMPY[name], oracle.NUMPY_SLOPES[name]
     kernels, tangents = [(q, q * c)], [(q, q * c)]
     for _ in range(depth - 1):
         c = kernels[-1][1] / q
-        straight = w * ORACLE["line"](lambda u: slope(u) ** 2, q)
-        bent = w * ORACLE["plane"](slope, slope, c, q)
-        off = w * ORACLE["plane"](phi, phi, c, q) + b
-        q = w * ORACLE["line"](lambda u: phi(u) ** 2, q) + b
+        straight = w * oracle.line(lambda u: slope(u) ** 2, q)
+        bent = w * oracle.plane(slope, slope, c, q)
+        off = w * oracle.plane(phi, phi, c, q) + b
+        q = w * oracle.line(lambda u: phi(u) ** 2, q) + b
         kernels.append((q, off))
         tangents.append((q + straight * tangents[-1][0], off + bent * tangents[-1][1]))
     return kernels, tangents

@@ -1,8 +1,6 @@
 """Means, the variance map and the correlation map: against closed forms and 30-digit sums, for every activation."""
 
 import math
-from pathlib import Path
-from runpy import run_path
 
 import mpmath as mp
 import numpy as np
@@ -14,17 +12,17 @@ from fanin.errors import FaninError, InvalidValueError, UnknownNameError
 from fanin.theory import chi, correlation_map, moments, variance_map
 from fanin.theory.integrals import pair_mean
 from fanin.theory.maps import deficit_map, deficit_slope, moments_many
+from tests.oracles import theory as oracle
 
-ORACLE = run_path(str(Path(__file__).parents[1] / "oracles" / "theory.py"))
 Q = (1e-6, 1e-3, 0.3, 1.0, 30.0, 1e3, 1e6, 1e8)
 EPSILON = 2.0**-52
-SMOOTH = sorted(ORACLE["NUMPY"])
+SMOOTH = sorted(oracle.NUMPY)
 
 
 def exact(name, q):
     """The oracle's means, and the size that each error is measured by."""
-    found = ORACLE["moments"](name, q)
-    return found, ORACLE["scales"](found, mp.mpf(q))
+    found = oracle.moments(name, q)
+    return found, oracle.scales(found, mp.mpf(q))
 
 
 # Means -------------------------------------------------------------------------------------------------------
@@ -92,7 +90,7 @@ def test_sin_over_too_many_periods_is_refused():
 
 def test_variance_map_and_chi():
     for name in ("relu", "tanh", "gelu"):
-        true = ORACLE["moments"](name, 0.7)
+        true = oracle.moments(name, 0.7)
         assert variance_map(name, 0.7, 1.3, 0.2) == pytest.approx(float(1.3 * true["second"]) + 0.2, rel=1e-13)
         both = chi(name, 0.7, 1.3)
         assert both.perpendicular == pytest.approx(float(1.3 * true["slope_second"]), rel=1e-13)
@@ -133,7 +131,7 @@ def test_gauss_hermite_would_not_have_done():
 
 
 def arc_cosine(c):
-    return float(1 - ORACLE["kink_kernel"](1 - c))
+    return float(1 - oracle.kink_kernel(1 - c))
 
 
 CLOSED = {  # E phi(u) phi(v) / E phi^2
@@ -155,27 +153,27 @@ def test_closed_forms(name, q):
         true = CLOSED[name](c, q)
         assert correlation_map(name, c, q, 1.7) == pytest.approx(true, abs=1e-11), c
         # With a bias the cosine is of covariances, and both gain sigma_b2.
-        second = 1.7 * float(ORACLE["moments"](name, q)["second"])
+        second = 1.7 * float(oracle.moments(name, q)["second"])
         assert correlation_map(name, c, q, 1.7, 0.4) == pytest.approx((second * true + 0.4) / (second + 0.4), abs=1e-11)
 
 
 @pytest.mark.parametrize("name", ["relu", "relu6", "elu", "selu", "hard_tanh", "hard_sigmoid", "hard_silu"])
 def test_kinks_against_hermite_polynomials(name):
     for q in (0.5, 9.0):
-        second = ORACLE["moments"](name, q)["second"]
+        second = oracle.moments(name, q)["second"]
         for c in (-0.35, 0.2, 0.35):
             # The rest of the expansion is below 0.35^28 = 2e-13.
-            true = float(ORACLE["mehler"](name, c, q, 28) / second)
+            true = float(oracle.mehler(name, c, q, 28) / second)
             assert correlation_map(name, c, q, 1.0) == pytest.approx(true, abs=1e-11), (q, c)
 
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_smooth_functions_against_a_sum_over_the_plane(name):
-    phi = ORACLE["NUMPY"][name]
+    phi = oracle.NUMPY[name]
     for q in (0.05, 2.0):
-        second = ORACLE["line"](lambda u: phi(u) ** 2, q)
+        second = oracle.line(lambda u: phi(u) ** 2, q)
         for c in (-0.7, 0.0, 0.5, 0.8):
-            true = ORACLE["plane"](phi, phi, c, q) / second
+            true = oracle.plane(phi, phi, c, q) / second
             assert correlation_map(name, c, q, 3.0) == pytest.approx(true, abs=1e-11), (q, c)
 
 
@@ -196,8 +194,8 @@ def test_the_ends_and_the_middle(name):
 def test_near_one_smooth_functions(name, deficit):
     """f(d) = chi d - r(d), where r lies between 0 and d^2 / 2 times sigma_w2 q E phi''^2 (by Mehler's series)."""
     q, h = 1.5, 1e-4
-    phi = ORACLE["NUMPY"][name]
-    bend = ORACLE["line"](lambda u: ((phi(u + h) - 2 * phi(u) + phi(u - h)) / h**2) ** 2, q)
+    phi = oracle.NUMPY[name]
+    bend = oracle.line(lambda u: ((phi(u + h) - 2 * phi(u) + phi(u - h)) / h**2) ** 2, q)
     slope = chi(name, q, 1.2).perpendicular
     ratio = deficit_map(ACTIVATIONS[name], deficit, q, 1.2) / deficit
     # u - v is a difference of two rounded numbers sqrt(d) apart.
@@ -214,7 +212,7 @@ def test_near_one_relu(deficit):
     relu = ACTIVATIONS["relu"]
     found = deficit_map(relu, deficit, 1.0, 2.0)
     noise = 1e-11 + EPSILON / math.sqrt(deficit)
-    assert found / deficit == pytest.approx(float(ORACLE["kink_kernel"](deficit)) / deficit, rel=noise)
+    assert found / deficit == pytest.approx(float(oracle.kink_kernel(deficit)) / deficit, rel=noise)
     # The next term of the series is (1 - c)^(3/2) sqrt(2) / (30 pi) times 2 or less.
     series = 1 - 2 * math.sqrt(2) / (3 * math.pi) * math.sqrt(deficit)
     assert found / deficit == pytest.approx(series, abs=0.05 * deficit**1.5 + noise)
@@ -307,8 +305,8 @@ def test_oracles_agree_with_each_other():
     """Two routes to the same number, where the oracle has two."""
     for q in (0.3, 30.0):
         for name in ("erf", "gelu", "sin"):
-            phi = ORACLE["NUMPY"][name]
-            true = ORACLE["moments"](name, q)
-            assert ORACLE["line"](lambda u, phi=phi: phi(u) ** 2, q) == pytest.approx(float(true["second"]), rel=1e-12)
-    assert ORACLE["plane"](erf, erf, 0.4, 2.0) == pytest.approx(2 / math.pi * math.asin(0.8 * 2 / 5), rel=1e-12)
-    assert float(ORACLE["mehler"]("relu", 0.4, 1.0)) == pytest.approx(arc_cosine(0.4) / 2, rel=1e-13)
+            phi = oracle.NUMPY[name]
+            true = oracle.moments(name, q)
+            assert oracle.line(lambda u, phi=phi: phi(u) ** 2, q) == pytest.approx(float(true["second"]), rel=1e-12)
+    assert oracle.plane(erf, erf, 0.4, 2.0) == pytest.approx(2 / math.pi * math.asin(0.8 * 2 / 5), rel=1e-12)
+    assert float(oracle.mehler("relu", 0.4, 1.0)) == pytest.approx(arc_cosine(0.4) / 2, rel=1e-13)

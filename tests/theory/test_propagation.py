@@ -4,26 +4,13 @@ False alarms, were the seeds not fixed: each bound below names its own; all of t
 """
 
 import math
-from pathlib import Path
-from runpy import run_path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from fanin.errors import InvalidValueError, UnknownNameError
 from fanin.theory.propagation import Layer, finite_width, propagate
-
-oracle = SimpleNamespace(**run_path(str(Path(__file__).parents[1] / "oracles" / "networks.py")))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Threads that wait for each other on a busy machine make small matrices a hundred times slower."""
-    with threadpool_limits(1):
-        yield
-
+from tests.oracles import networks as oracle
 
 KINDS = ("plain", "residual", "residual by depth", "pre", "post")
 FIVE = ("relu", "tanh", "gelu", "selu", "erf")

@@ -95,7 +95,7 @@ def test_other_mistakes():
 
 @pytest.mark.parametrize("wrong", [-0.02, math.nan, math.inf, "x", None])
 def test_wrong_standard_deviations(wrong):
-    with pytest.raises(InvalidValueError):
+    with pytest.raises(InvalidValueError, match="standard deviation is out of range"):
         gpt2(12, stddev=wrong)
 
 

@@ -4,27 +4,14 @@ False alarms, were the seeds not fixed: 4.5 standard errors, or Student's t of a
 """
 
 import math
-from pathlib import Path
-from runpy import run_path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from fanin.errors import InvalidValueError, UnknownNameError
 from fanin.theory.maps import moments
 from fanin.theory.spectra import jacobian_spectrum
-
-oracle = SimpleNamespace(**run_path(str(Path(__file__).parents[1] / "oracles" / "networks.py")))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Threads that wait for each other on a busy machine make small matrices a hundred times slower."""
-    with threadpool_limits(1):
-        yield
-
+from tests.oracles import networks as oracle
 
 TANH = (1.7609546396, 0.05, 0.5700478816)
 SIGMA_W2 = {"linear": 1.0, "relu": 2.0, "tanh": TANH[0], "hard_tanh": 1.4}

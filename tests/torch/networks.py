@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["NETWORKS"]
+__all__ = ["NETWORKS", "RMSNorm", "numbers", "plain", "rms"]
 
 
 class Residual(nn.Module):
@@ -202,6 +202,18 @@ def image(size):
 
 def numbers(*shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(2))
+
+
+def rms(tensor):
+    return float(tensor.detach().double().square().mean().sqrt())
+
+
+def plain():
+    """A convolution with its normalisation, then dense layers, in a row."""
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.Flatten(), nn.Linear(144, 5), nn.Tanh(), nn.Linear(5, 2)
+    )
 
 
 def words(*shape):

@@ -11,26 +11,12 @@ from torch.nn import functional
 
 from fanin.errors import InvalidValueError, ModelError, UnknownNameError
 from fanin.torch.adapter import calibrate
-
-
-def numbers(*shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(2))
-
-
-def rms(tensor):
-    return float(tensor.detach().double().square().mean().sqrt())
-
-
-def network():
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.Flatten(), nn.Linear(144, 5), nn.Tanh(), nn.Linear(5, 2)
-    )
+from tests.torch.networks import numbers, plain, rms
 
 
 def test_a_model_without_memory_is_refused():
     with pytest.raises(ModelError, match=r"0\.weight"):
-        calibrate(network().to("meta"), numbers(6, 3, 8, 8), {"0.weight": 1.0})
+        calibrate(plain().to("meta"), numbers(6, 3, 8, 8), {"0.weight": 1.0})
 
 
 MOMENTS = {"second_moment": lambda x: x.square().mean(), "variance": lambda x: x.var(correction=0)}
@@ -38,7 +24,7 @@ MOMENTS = {"second_moment": lambda x: x.square().mean(), "variance": lambda x: x
 
 @pytest.mark.parametrize("of", MOMENTS)
 def test_every_output_has_the_wanted_size_after_all_earlier_ones_were_rescaled(of):
-    model, x = network().eval(), numbers(6, 3, 8, 8)
+    model, x = plain().eval(), numbers(6, 3, 8, 8)
     old = copy.deepcopy(model.state_dict())
     targets = {"6.weight": 0.5, "0.weight": 2.0, "4.weight": 3.0}
     factors = calibrate(model, x, targets, of=of)
@@ -101,7 +87,7 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_after_a_mistake_every_weight_is_as_before(name):
     targets, kind, words = MISTAKES[name]
-    model = network()
+    model = plain()
     with torch.no_grad():
         model[6].weight.zero_()
     before = copy.deepcopy(model.state_dict())

@@ -1,7 +1,5 @@
 """PyTorch models, losses and optimizers as the trainer wants them; mistakes are one clear error."""
 
-from pathlib import Path
-from runpy import run_path
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,8 @@ from fanin.torch.models import layouts
 from fanin.torch.optimizers import optimizers
 from fanin.torch.program import network
 from fanin.torch.signals import measure, tapped_layers
+from tests.oracles.geometry import geometry
 
-geometry = run_path(str(Path(__file__).parents[1] / "oracles" / "geometry.py"))["geometry"]
 SETTINGS = Settings(Call("adam"), 8, 1, 1)
 
 

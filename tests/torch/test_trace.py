@@ -1,9 +1,7 @@
 """What a run of a model tells: its steps, the axes of raw parameters, the weights of attention; nothing changes."""
 
 import copy
-import importlib.util
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,11 +18,7 @@ from fanin.torch.fused import FUSED
 from fanin.torch.layouts import read_all
 from fanin.torch.record import Recorder
 from fanin.torch.trace import info_of, recording, trace_real
-
-_spec = importlib.util.spec_from_file_location("networks_in_torch", Path(__file__).with_name("networks.py"))
-networks = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(networks)
-NETWORKS, RMSNorm, numbers = networks.NETWORKS, networks.RMSNorm, networks.numbers
+from tests.torch.networks import NETWORKS, RMSNorm, numbers
 
 
 class Own(nn.Module):

@@ -1,11 +1,8 @@
 """Runs trained side by side are the runs that a plain PyTorch loop trains one by one."""
 
-import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from runpy import run_path
 from typing import Any
 
 import numpy as np
@@ -14,24 +11,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fanin.experiments.tasks import make_task
-from fanin.initializers import draw_param
 from fanin.initializers.streams import words
-from fanin.recipes import single
 from fanin.records import Call, ModelSpec, Program, Run, RunResult, Settings, Task
 from fanin.torch.adapter import write
 from fanin.torch.measure import choose
 from fanin.torch.program import network
 from fanin.torch.trainer import Trainer
 from fanin.training import batch_order
-
-geometry = run_path(str(Path(__file__).parents[1] / "oracles" / "geometry.py"))["geometry"]
+from tests.oracles.geometry import geometry
+from tests.toys import LARGEST_TOLERANCE, SETTINGS, assert_near, dense_signals, facts, ours, run, toy_task, weights_for
 
 pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
 """PyTorch's word on an operation that works on a stack, but not fast; `start` silences it for users."""
 
-SETTINGS = Settings(Call("adam"), batch_size=16, epochs=2, evaluations=3)
-LARGEST_TOLERANCE = 2e-3
 ALONE, TOGETHER = Program("step", 1, 0.0), Program("step", 3, 0.0)
 
 
@@ -147,27 +139,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], bool]] = {
 
 @pytest.fixture(scope="module")
 def task() -> Task:
-    """150 examples of shape 6 x 5 x 2 in 3 classes: no two axes alike, so that a swapped layout shows."""
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 150)
-    return make_task(
-        "toy", {"x": (rng.normal(size=(150, 6, 5, 2)) + y[:, None, None, None]).astype(np.float32), "y": y}
-    )
-
-
-def run(seed: int, init: str = "glorot_uniform", rate: float = 0.01) -> Run:
-    return Run("toy", "", "m", "", "", init, seed, rate, "adam", 16, 2, 3, "test")
+    return toy_task()
 
 
 def trainer(build: Callable[[], nn.Module], task: Task, settings: Settings = SETTINGS) -> Trainer:
     net = network(ModelSpec("toy.py:build", "user", (), "", build), task, "", settings)
-    plans: dict[str, Any] = {}
-
-    def weights(each: Run) -> dict[str, Any]:
-        plan = plans.setdefault(each.init, single(net.info, each.init))
-        return {entry.param.path: draw_param(entry.param, entry.init, each.seed) for entry in plan.chosen}
-
-    return Trainer(net, task, settings, weights)
+    return Trainer(net, task, settings, weights_for(net.info))
 
 
 def one_by_one(
@@ -211,29 +188,12 @@ def one_by_one(
     return np.array([*losses, float(loss), *right])
 
 
-def ours(trained: Trainer, program: Program, runs: list[Run]) -> dict[Run, RunResult]:
-    return dict(trained.train(program, runs))
-
-
-def facts(result: RunResult) -> str:
-    return replace(result, seconds=0.0).to_json()
-
-
 def assert_plain(
     build: Callable[[], nn.Module], task: Task, trained: Trainer, each: Run, *results: dict[Run, RunResult]
 ) -> None:
-    """A run's results are those of the plain loop, but for rounding.
-
-    The yardstick is what rounding can do: the effect of changing the start by a few units in the last place.
-    """
+    """A run's results are those of the plain loop, but for rounding."""
     plain, jolted = (one_by_one(build, task, trained, each, jolt) for jolt in (0.0, 1e-6))
-    means = [plain[a:b].mean() for a, b in itertools.pairwise((0, *trained.marks))]
-    tolerance = 1e-5 + 10 * np.abs(plain - jolted)[:-2].max()
-    assert tolerance < LARGEST_TOLERANCE
-    for result in (found[each] for found in results):
-        np.testing.assert_allclose([*result.train_loss, result.test_loss], [*means, plain[-3]], rtol=0, atol=tolerance)
-        assert abs(result.test_metric - plain[-2]) <= 1.5 / len(task.x_test)
-        assert abs(result.train_metric[-1] - plain[-1]) <= 1.5 / len(task.x_val)
+    assert_near([found[each] for found in results], plain, jolted, trained.marks, task)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -387,17 +347,9 @@ def test_signals_are_those_of_plain_numpy(task: Task) -> None:
     each = run(4)
     torch.manual_seed(4)
     model = dense()
-    b = [model[1].bias.detach().double().numpy(), model[3].bias.detach().double().numpy()]
-    w = [array.astype(np.float64) for array in trained.weights(each).values()]
-    x, y = task.x_train.transpose(0, 3, 1, 2).reshape(len(task.x_train), -1).astype(np.float64), task.y_train
-    z1 = x @ w[0].T + b[0]
-    h = np.tanh(z1)
-    z2 = h @ w[1].T + b[1]
-    p = np.exp(z2 - z2.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    g2 = (p - np.eye(3)[y]) / len(x)
-    g1 = (g2 @ w[1]) * (1 - h**2)
-    rms = [float(np.sqrt(np.mean(v**2))) for v in (z1, z2, g1, g2)]
+    biases = [model[at].bias.detach().double().numpy() for at in (1, 3)]
+    rows = task.x_train.transpose(0, 3, 1, 2).reshape(-1, 60)
+    before, rms = dense_signals(rows, task.y_train, [array.T for array in trained.weights(each).values()], biases)
     for program in (ALONE, TOGETHER):
         result = ours(trained, program, [each])[each]
         assert result.signals is not None
@@ -405,5 +357,5 @@ def test_signals_are_those_of_plain_numpy(task: Task) -> None:
         # float32 sums of at most 60 terms: a relative error of 60 units in the last place at most, 4e-6
         np.testing.assert_allclose([*result.signals.signal_rms, *result.signals.gradient_rms], rms, rtol=1e-5)
         found = result.signals.cosine, result.signals.dead, result.signals.saturated
-        expected = np.transpose([geometry(z, math.inf) for z in (z1, z2)])
+        expected = np.transpose([geometry(z, math.inf) for z in before])
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

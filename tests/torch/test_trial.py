@@ -13,10 +13,7 @@ from torch.nn import functional
 
 from fanin.errors import InvalidValueError, ModelError, UnknownNameError
 from fanin.torch.adapter import describe, trial
-
-
-def numbers(*shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(2))
+from tests.torch.networks import numbers, rms
 
 
 def network():
@@ -47,10 +44,6 @@ def by_hand(model, optimizer, steps, loss=functional.cross_entropy, x=X, y=Y):
     outputs = model(x)
     losses.append(float(loss(outputs, y).detach()))
     return losses, outputs, gradients, updates
-
-
-def rms(tensor):
-    return float(tensor.detach().double().square().mean().sqrt())
 
 
 def ratio(change, values):

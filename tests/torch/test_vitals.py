@@ -9,21 +9,7 @@ import torch
 from torch import nn
 
 from fanin.torch.adapter import describe, probe
-
-
-def numbers(*shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(2))
-
-
-def rms(tensor):
-    return float(tensor.detach().double().square().mean().sqrt())
-
-
-def plain():
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.Flatten(), nn.Linear(144, 5), nn.Tanh(), nn.Linear(5, 2)
-    )
+from tests.torch.networks import numbers, plain, rms
 
 
 def cosines(rows):

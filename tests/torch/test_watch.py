@@ -9,10 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from fanin.torch.watch import Course, watching
-
-
-def numbers(*shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(2))
+from tests.torch.networks import numbers
 
 
 def network():

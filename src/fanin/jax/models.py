@@ -159,18 +159,22 @@ def variables_of(model: nnx.Module) -> dict[str, Any]:
     return dict(found.values())
 
 
-def _nnx_parts(model: nnx.Module) -> Parts:
-    """`parts_of` for nnx: its call runs a copy, so that nothing of the model changes."""
+def _paths(model: nnx.Module) -> tuple[list[str], dict[str, list[str]]]:
+    """The first path of each parameter, in the model's order; and by it the others of one that is shared."""
     first: dict[int, str] = {}
     others: dict[str, list[str]] = {}
-    modules: dict[str, Any] = {}
     for path, node in walk(model):
-        if isinstance(node, nnx.Module):
-            modules[path] = node
-        elif isinstance(node, nnx.Param):
+        if isinstance(node, nnx.Param):
             if id(node) in first:
                 others.setdefault(first[id(node)], []).append(path)
             first.setdefault(id(node), path)
+    return list(first.values()), others
+
+
+def _nnx_parts(model: nnx.Module) -> Parts:
+    """`parts_of` for nnx: its call runs a copy, so that nothing of the model changes."""
+    first, others = _paths(model)
+    modules = {path: node for path, node in walk(model) if isinstance(node, nnx.Module)}
     names = {other: path for path, more in others.items() for other in more} | {path: path for path in others}
     graph, weights, rest = nnx.split(model, nnx.Param, ...)  # type: ignore[misc]
     keys: dict[str, Any] = {}
@@ -208,7 +212,7 @@ def _nnx_parts(model: nnx.Module) -> Parts:
         kept = [(key, after[key]) for key, _ in nnx.to_flat_state(rest)]
         return outputs, jax.tree.leaves(nnx.from_flat_state(kept))
 
-    order = [path for path in first.values() if path in keys] + [path for path in keys if path not in first.values()]
+    order = [path for path in first if path in keys] + [path for path in keys if path not in first]
     arrays = {path: variables[path].get_value() for path in order}
     shared = {path: tuple(dict.fromkeys(more)) for path, more in others.items()}
     return Parts(arrays, shared, modules, leaves, call, advance)

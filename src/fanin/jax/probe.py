@@ -17,6 +17,7 @@ from fanin.jax.program import Program, run
 from fanin.jax.reading import Reading
 from fanin.jax.statistics import finished, gathered, root_mean_square
 from fanin.jax.tracing import Trace
+from fanin.recipes.graph import carrying, needed
 from fanin.records import ModelInfo, Vitals
 from fanin.vitals import NOTHING, refuse_misfits
 
@@ -71,7 +72,7 @@ def probe(
     goal = _signs(reading) if value is None else jax.tree.map(jnp.asarray, targets)
     measure = _measuring(reading, value, alike, measured, fixed)
     (seen, total, outputs), (sizes, sent) = compiled(measure, once=True)(weights, given, goal)
-    reached = _reached(info, reading)
+    reached = needed(info.ops, (at for at in info.outputs if reading.is_floating(slots[at])))
     told = {slot: finished(each) for slot, each in seen.items()}
     steps = [told.get(slot, NOTHING) for slot in slots]
     used = {path for at in reached for path in info.ops[at].params}
@@ -143,23 +144,10 @@ def _alike(info: ModelInfo, slots: Sequence[int], found: Trace) -> set[int]:
     """The slots whose first axis is that of the examples."""
     shapes = [found.program.shapes[slot].shape for slot in found.examples]
     batch = next((shape[0] for shape in shapes if shape), 0)
-    driven: set[int] = set()
-    for at, op in enumerate(info.ops):
-        if op.kind == "input" or driven.intersection(op.inputs):
-            driven.add(at)
-    return {slots[at] for at in driven if batch > 1 and found.program.shapes[slots[at]].shape[:1] == (batch,)}
-
-
-def _reached(info: ModelInfo, reading: Reading) -> set[int]:
-    """The steps that a floating output depends on."""
-    waiting = [at for at in info.outputs if reading.is_floating(reading.drafts[at].slot)]
-    found: set[int] = set()
-    while waiting:
-        at = waiting.pop()
-        if at not in found:
-            found.add(at)
-            waiting.extend(info.ops[at].inputs)
-    return found
+    return {
+        slot for slot, live in zip(slots, carrying(info.ops), strict=True)
+        if live and batch > 1 and found.program.shapes[slot].shape[:1] == (batch,)
+    }  # fmt: skip
 
 
 def array_of(value: Any) -> NDArray[Any]:

@@ -25,8 +25,8 @@ from fanin.training import (
     EVALUATION_BATCH,
     SIGNAL_BATCH,
     Weights,
-    batch_order,
-    evaluated,
+    batches_of,
+    data_parts,
     evaluation_steps,
     outcome,
     spread,
@@ -74,7 +74,7 @@ class Trainer:
         self.net, self.task, self.settings, self.weights = net, task, settings, weights
         self.devices = devices()
         self.marks = evaluation_steps(len(task.x_train), settings)
-        self.counts = evaluated(task)
+        self.counts = {part: len(x) for part, (x, _) in data_parts(task).items()}
         self.longest = int(np.diff((0, *self.marks)).max())
         self._functions: dict[tuple[str, int], _Functions] = {}
         self._data: dict[Any, dict[str, Any]] = {}
@@ -83,26 +83,17 @@ class Trainer:
     @cached_property
     def _arrays(self) -> dict[str, Any]:
         """The task in the shape that the model wants, evaluation data cut into batches, the last filled up."""
-        shape, task = self.net.input_shape, self.task
-        dtype = np.int32 if task.kind == "classification" else np.float32
+        shape = self.net.input_shape
+        dtype = np.int32 if self.task.kind == "classification" else np.float32
 
         def cut(x: Any, y: Any) -> list[tuple[Any, Any]]:
             """Batches of one size, the last filled up with its last example."""
             size = min(EVALUATION_BATCH, len(x))
-            batches = []
-            for low in range(0, len(x), size):
-                rows = np.minimum(np.arange(low, low + size), len(x) - 1)
-                batches.append((x[rows].reshape(-1, *shape), y[rows].astype(dtype)))
-            return batches
+            rows = [np.minimum(np.arange(low, low + size), len(x) - 1) for low in range(0, len(x), size)]
+            return [(x[each], y[each]) for each in rows]
 
-        return {
-            "x": task.x_train.reshape(-1, *shape),
-            "y": task.y_train.astype(dtype),
-            # As many as a batch of validation data, so that nothing more is compiled for them.
-            "seen": cut(task.x_train[: self.counts["seen"]], task.y_train[: self.counts["seen"]]),
-            "val": cut(task.x_val, task.y_val),
-            "test": cut(task.x_test, task.y_test),
-        }
+        parts = {part: (x.reshape(-1, *shape), y.astype(dtype)) for part, (x, y) in data_parts(self.task).items()}
+        return {part: arrays if part == "train" else cut(*arrays) for part, arrays in parts.items()}
 
     def _on(self, device: Any) -> dict[str, Any]:
         """The data on a device, put there once."""
@@ -169,22 +160,16 @@ class Trainer:
             The new state, and the training losses of shape (runs, stop - start).
         """
         functions, data = self.functions(program.loop, program.chunk), self._on(device)
-        orders = {
-            seed: batch_order(seed, start, stop, len(self.task.x_train), self.settings.batch_size)
-            for seed in {run.seed for run in runs}
-        }
-        batches = np.stack([orders[run.seed] for run in runs])
+        batches = batches_of(runs, start, stop, len(self.task.x_train), self.settings.batch_size)
         single = len(runs) == 1
         if program.loop == "scan":
             padded = np.zeros((len(runs), self.longest, batches.shape[2]), np.int32)
             padded[:, : stop - start] = batches
-            state, losses = functions.advance(
-                data["x"], data["y"], state, padded[0] if single else padded, stop - start
-            )
+            state, losses = functions.advance(*data["train"], state, padded[0] if single else padded, stop - start)
             return state, np.asarray(losses).reshape(len(runs), -1)[:, : stop - start]
         collected = []
         for i in range(stop - start):
-            state, loss = functions.advance(data["x"], data["y"], state, batches[0, i] if single else batches[:, i])
+            state, loss = functions.advance(*data["train"], state, batches[0, i] if single else batches[:, i])
             collected.append(loss)
         return state, np.stack([np.asarray(loss).reshape(len(runs)) for loss in collected], axis=1)
 
@@ -210,8 +195,8 @@ class Trainer:
         state = self.start(filled, device)
         data = self._on(device)
         functions = self.functions(program.loop, program.chunk)
-        batch = data["x"][:SIGNAL_BATCH], data["y"][:SIGNAL_BATCH], saturation(runs[0].activation)
-        signals = [functions.signals(state, i, *batch) for i in range(len(runs))]
+        batch, bound = [each[:SIGNAL_BATCH] for each in data["train"]], saturation(runs[0].activation)
+        signals = [functions.signals(state, i, *batch, bound) for i in range(len(runs))]
         train, val, seen = [], [], []
         for start, stop in zip((0, *self.marks), self.marks, strict=False):
             state, losses = self.advance(program, state, filled, device, start, stop)

@@ -55,6 +55,9 @@ def trial(
     An nnx module is trained in training mode; what a linen module does is said by its arguments. Random layers go on
     from the model's own random numbers, so that the same call gives the same numbers.
 
+    There is no `thaw` as in the other frameworks: no parameter of Flax says that it is frozen, so all are handed to the
+    optimizer; one that leaves some out (`optax.set_to_zero`) does not tell, and does so here as well.
+
     Args:
         model: An nnx module, or a bound linen module.
         example: As for `describe`, with real values.

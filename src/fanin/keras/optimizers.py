@@ -11,6 +11,7 @@ from keras.optimizers.schedules import LearningRateSchedule
 from fanin.errors import InvalidValueError, unknown_name
 from fanin.initializers.specs import parse_call
 from fanin.records import Call
+from fanin.training import refuse_rate
 
 __all__ = ["DEFAULT", "fresh", "inner", "is_constant", "named", "optimizer"]
 
@@ -53,10 +54,7 @@ def optimizer(call: Call) -> Optimizer:
         UnknownNameError, InvalidValueError: Also if it is given a learning rate.
     """
     made = named(call)
-    if {"lr", "learning_rate"} & set(call.params):
-        raise InvalidValueError(
-            "The learning rate is not a parameter of the optimizer here", given=str(call), hint="Use --lr."
-        )
+    refuse_rate(call)
     return made
 
 

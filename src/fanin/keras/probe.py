@@ -18,6 +18,7 @@ from fanin.keras.losses import Criterion, criterion
 from fanin.keras.running import array_of, arrays_of, quietly, run, tensors_of
 from fanin.keras.statistics import finished, gathered, root_mean_square
 from fanin.keras.trace import Trace, trace
+from fanin.recipes.graph import carrying, needed
 from fanin.records import Vitals
 from fanin.vitals import NOTHING, refuse_misfits
 
@@ -125,11 +126,11 @@ class _Measured:
     def alike(self) -> set[int]:
         """The steps whose first axis is that of the examples."""
         batch = next((each.shape[0] for each in self.read.inputs if len(each.shape)), 0)
-        driven: set[int] = set()
-        for number, step in enumerate(self.read.steps):
-            if step.op.kind == "input" or driven.intersection(step.op.inputs):
-                driven.add(number)
-        return {at for at in driven if batch > 1 and tuple(self.read.steps[at].value.shape)[:1] == (batch,)}
+        live = carrying([step.op for step in self.read.steps])
+        return {
+            at for at, step in enumerate(self.read.steps)
+            if live[at] and batch > 1 and tuple(step.value.shape)[:1] == (batch,)
+        }  # fmt: skip
 
     def run(self, trainable: Sequence[Any], others: Sequence[Any], inputs: Sequence[Any], goal: Any) -> Any:
         """One forward and one backward pass.
@@ -209,19 +210,20 @@ def _unit_axes(read: Trace) -> list[int]:
 def _vitals(read: Trace, paths: Sequence[str], measured: _Measured, found: Any) -> Vitals:
     """The record of what was measured."""
     seen, total, returned, sizes = found
-    reached = _reached(read)
+    ops = [step.op for step in read.steps]
+    reached = needed(ops, (at for at in read.outputs if keras.backend.is_float_dtype(read.steps[at].value.dtype)))
     places = {at: place for place, at in enumerate(measured.floating, start=len(paths))}
 
     def size(place: int) -> float:
         """Of a gradient; there is none where nothing was sent back."""
         return 0.0 if sizes[place] is None else float(sizes[place])
 
-    used = {path for at in reached for path in read.steps[at].op.params}
-    told = [finished(seen[at]) if at in seen else NOTHING for at in range(len(read.steps))]
+    used = {path for at in reached for path in ops[at].params}
+    told = [finished(seen[at]) if at in seen else NOTHING for at in range(len(ops))]
     return Vitals(
-        tuple(f"{number}:{step.op.place or step.op.kind}" for number, step in enumerate(read.steps)),
+        tuple(f"{at}:{op.place or op.kind}" for at, op in enumerate(ops)),
         tuple(each.size for each in told),
-        tuple(size(places[at]) if at in places and at in reached else math.nan for at in range(len(read.steps))),
+        tuple(size(places[at]) if at in places and at in reached else math.nan for at in range(len(ops))),
         tuple(each.mean for each in told),
         tuple(each.quantiles for each in told),
         tuple(each.cosine for each in told),
@@ -233,15 +235,3 @@ def _vitals(read: Trace, paths: Sequence[str], measured: _Measured, found: Any) 
         math.nan if measured.loss is None else float(array_of(total)),
         arrays_of(returned),
     )
-
-
-def _reached(read: Trace) -> set[int]:
-    """The steps that a floating output depends on."""
-    waiting = [number for number in read.outputs if keras.backend.is_float_dtype(read.steps[number].value.dtype)]
-    found: set[int] = set()
-    while waiting:
-        at = waiting.pop()
-        if at not in found:
-            found.add(at)
-            waiting.extend(read.steps[at].op.inputs)
-    return found

@@ -276,16 +276,51 @@ def record(recorder: Recorder, model: keras.Model) -> Iterator[None]:
                 names.update(counts)
 
 
-def _replacements(recorder: Recorder) -> Iterator[tuple[Any, dict[str, Any]]]:
+_Replacements = Iterator[tuple[Any, dict[str, Any]]]
+"""Objects with their attributes that are others for a while; asked for one by one, each after the last is in place."""
+
+
+def _replacements(recorder: Recorder) -> _Replacements:
     """What of Keras is another while a model is read."""
+    yield nn_module.Conv, {"compute_output_spec": _convolved(nn_module.Conv.compute_output_spec)}
+    yield from _symbolic_variables()
+    yield operation_module, {"Node": recorder.node}
+    yield layer_module, {"Node": lambda **_: None}
+    yield from _taken_down_layers(recorder)
+    yield from _variables_as_tensors()
+
+
+def _convolved(shape_of: Callable[..., Any]) -> Callable[..., Any]:
+    """Keras finds the shape of a convolution only where it has one group; the groups change nothing of it."""
+
+    def convolved(operation: Any, inputs: Any, kernel: Any) -> Any:
+        """The shape that Keras finds for a kernel over all channels."""
+        last = (operation.data_format or keras.config.image_data_format()) == "channels_last"
+        channels = inputs.shape[-1 if last else 1]
+        whole = keras.KerasTensor((*kernel.shape[:-2], channels, kernel.shape[-1]), kernel.dtype)
+        return shape_of(operation, inputs, whole)
+
+    return convolved
+
+
+def _symbolic_variables() -> _Replacements:
+    """Variables count as symbolic for all of Keras's modules, so that operations on them are recorded."""
     original = keras_tensor.any_symbolic_tensors
-    call, operators = Layer.__call__, {name: vars(Variable).get(name) for name in _OPERATORS}
 
     def any_symbolic(args: Any = None, kwargs: Any = None) -> bool:
         """Variables count, but not while Keras finds a shape by running a layer on its backend."""
         if in_symbolic_scope():
             return bool(original(args, kwargs))
         return any(isinstance(each, keras.KerasTensor | Variable) for each in keras.tree.flatten((args, kwargs)))
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("keras.src.") and vars(module).get("any_symbolic_tensors") is original:
+            yield module, {"any_symbolic_tensors": any_symbolic}
+
+
+def _taken_down_layers(recorder: Recorder) -> _Replacements:
+    """Layers are told to the recorder, and none is built by it."""
+    call = Layer.__call__
 
     def called(layer: Layer, *args: Any, **kwargs: Any) -> Any:
         """Steps get the place of the innermost layer."""
@@ -296,6 +331,13 @@ def _replacements(recorder: Recorder) -> Iterator[tuple[Any, dict[str, Any]]]:
         """A layer that never ran must not be built by being looked at."""
         if not layer.built:
             raise ValueError(f"the layer {layer.name} is not built")
+
+    yield Layer, {"symbolic_call": lambda layer, *args, **kwargs: recorder.layer(layer, *args, **kwargs)}
+    yield Layer, {"__call__": called, "_maybe_build": built}
+
+
+def _variables_as_tensors() -> _Replacements:
+    """Python's operators on variables are taken down, and a backend's own operators leave them to Keras."""
 
     def operator(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:
         """A Python operator of variables that is taken down."""
@@ -316,25 +358,8 @@ def _replacements(recorder: Recorder) -> Iterator[tuple[Any, dict[str, Any]]]:
         """JAX leaves an operation to what turns into nothing that it knows."""
         return lambda value, *args: plain(value, *args) if in_symbolic_scope() else value
 
-    shape_of = nn_module.Conv.compute_output_spec
-
-    def convolved(operation: Any, inputs: Any, kernel: Any) -> Any:
-        """Keras finds the shape of a convolution only where it has one group; the groups change nothing of it."""
-        last = (operation.data_format or keras.config.image_data_format()) == "channels_last"
-        channels = inputs.shape[-1 if last else 1]
-        whole = keras.KerasTensor((*kernel.shape[:-2], channels, kernel.shape[-1]), kernel.dtype)
-        return shape_of(operation, inputs, whole)
-
-    yield nn_module.Conv, {"compute_output_spec": convolved}
-    for name, module in list(sys.modules.items()):
-        if name.startswith("keras.src.") and vars(module).get("any_symbolic_tensors") is original:
-            yield module, {"any_symbolic_tensors": any_symbolic}
-    yield operation_module, {"Node": recorder.node}
-    yield layer_module, {"Node": lambda **_: None}
-    yield Layer, {"symbolic_call": lambda layer, *args, **kwargs: recorder.layer(layer, *args, **kwargs)}
-    yield Layer, {"__call__": called, "_maybe_build": built}
-    yield Variable, {name: operator(name, plain) for name, plain in operators.items() if plain is not None}
-    own = keras.Variable
-    yield own, {name: converted(vars(own)[name]) for name in ("__tf_tensor__",) if name in vars(own)}
-    yield own, {name: left(vars(own)[name]) for name in ("__jax_array__",) if name in vars(own)}
+    base, own = vars(Variable), vars(keras.Variable)
+    yield Variable, {name: operator(name, base[name]) for name in _OPERATORS if base.get(name) is not None}
+    yield keras.Variable, {name: converted(own[name]) for name in ("__tf_tensor__",) if name in own}
+    yield keras.Variable, {name: left(own[name]) for name in ("__jax_array__",) if name in own}
     yield keras.KerasTensor, {"__jax_array__": left(keras.KerasTensor.__jax_array__)}

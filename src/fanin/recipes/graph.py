@@ -1,12 +1,12 @@
 """What a recipe needs to know of a model's steps: what follows a weight, residual branches, the trunk, the head."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from fanin.records import ModelInfo, Op, ParamInfo
 
-__all__ = ["Graph", "Residual", "trunk"]
+__all__ = ["Graph", "Residual", "carrying", "needed", "trunk"]
 
 PASSING = ("move", "dropout", "max", "mean", "scale")
 """Steps through which a signal stays the same signal, though its size may change."""
@@ -38,6 +38,30 @@ class Residual:
     chain: int
 
 
+def carrying(ops: Sequence[Op]) -> tuple[bool, ...]:
+    """For each step whether it carries the signal: whether it depends on an input."""
+    found: list[bool] = []
+    for op in ops:
+        found.append(op.kind == "input" or any(found[source] for source in op.inputs))
+    return tuple(found)
+
+
+def needed(ops: Sequence[Op], ends: Iterable[int]) -> set[int]:
+    """The steps that some steps depend on, and these themselves.
+
+    Example:
+        >>> sorted(needed([Op("input", ()), Op("param", ()), Op("move", (0,)), Op("add", (0, 1))], [3]))
+        [0, 1, 3]
+    """
+    waiting, found = list(ends), set[int]()
+    while waiting:
+        at = waiting.pop()
+        if at not in found:
+            found.add(at)
+            waiting.extend(ops[at].inputs)
+    return found
+
+
 class Graph:
     """The steps of a described model, with what can be asked about them; computed when first asked."""
 
@@ -66,11 +90,8 @@ class Graph:
 
     @cached_property
     def live(self) -> tuple[bool, ...]:
-        """Whether a step carries the signal: whether it depends on an input."""
-        found: list[bool] = []
-        for op in self.ops:
-            found.append(op.kind == "input" or any(found[source] for source in op.inputs))
-        return tuple(found)
+        """Whether a step carries the signal."""
+        return carrying(self.ops)
 
     @cached_property
     def _ancestors(self) -> tuple[int, ...]:

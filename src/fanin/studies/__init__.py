@@ -1,8 +1,8 @@
 """Named experiments: a question, a claim, a design, and a verdict with numbers."""
 
+from fanin.studies.comparisons import Training, Variant, points, trained
 from fanin.studies.records import Answer, Conditions, Contrast, Designed, Evidence, Judged, Study
 from fanin.studies.table import STUDIES, find
-from fanin.studies.trials import Trial, Variant, points, trained
 
 __all__ = [
     "STUDIES",
@@ -13,7 +13,7 @@ __all__ = [
     "Evidence",
     "Judged",
     "Study",
-    "Trial",
+    "Training",
     "Variant",
     "find",
     "points",

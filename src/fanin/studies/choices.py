@@ -12,10 +12,10 @@ from fanin.experiments.spec import TUNING_SEEDS, experiment
 from fanin.initializers import draw_param
 from fanin.recipes import decided
 from fanin.records import Plan
+from fanin.studies.comparisons import POINTS, Training, arm_of, points, trained
 from fanin.studies.networks import Array, Net, Setting, accuracy, fit, measured
 from fanin.studies.records import Conditions, Contrast, Designed, Evidence, Study
 from fanin.studies.sources import ARTICLE, NOTEBOOK, NOTES, OWN, TUTORIAL
-from fanin.studies.trials import POINTS, Trial, arm_of, points, trained
 
 __all__ = ["CHOICES"]
 
@@ -42,7 +42,7 @@ def _matching(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
     )  # fmt: skip
 
 
-_CROSSED_QUICK = Trial(
+_CROSSED_QUICK = Training(
     "crossed", ("glorot_uniform", "he_normal", "lecun_normal"), "mlp:64x64x64x64", ("sigmoid", "tanh", "relu", "selu")
 )
 _CROSSED_FULL = replace(
@@ -60,7 +60,7 @@ def _shapes(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
     )  # fmt: skip
 
 
-_LAWS_QUICK = Trial(
+_LAWS_QUICK = Training(
     "laws", tuple(f"{law}_{shape}" for law in ("he", "glorot", "lecun") for shape in ("normal", "uniform")),
     "mlp:128x128",
 )  # fmt: skip
@@ -81,7 +81,7 @@ def _fans(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
     )  # fmt: skip
 
 
-_FANS_QUICK = Trial("fans", tuple(_fan(mode) for mode in ("fan_in", "fan_avg", "fan_out")), "mlp:256x32x256x32")
+_FANS_QUICK = Training("fans", tuple(_fan(mode) for mode in ("fan_in", "fan_avg", "fan_out")), "mlp:256x32x256x32")
 _FANS_FULL = replace(_FANS_QUICK, model="mlp:1024x128x1024x128", task="mnist", epochs=3, batch_size=64)
 
 _SCALES = ("0.5", "2.0", "8.0", "32.0")
@@ -121,7 +121,7 @@ def _rates(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
     )  # fmt: skip
 
 
-_RATES_QUICK = Trial(
+_RATES_QUICK = Training(
     "rates", tuple(map(_scaled, _SCALES)), "mlp:64x64", lr=(0.01, 0.03, 0.1, 0.3, 1.0), optimizer="sgd",
     every_rate=True,
 )  # fmt: skip

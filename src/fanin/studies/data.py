@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from fanin.experiments.results import Results
 from fanin.experiments.tasks import make_task
 from fanin.records import RunResult, Task
+from fanin.studies.comparisons import POINTS, Training, Variant, arm_of, part_of, points, trained
 from fanin.studies.networks import Array, Net, Setting, accuracy, fit, measured, started
 from fanin.studies.records import Conditions, Contrast, Designed, Evidence, Study
 from fanin.studies.sources import ARTICLE, ASSIGNMENT, OWN
-from fanin.studies.trials import POINTS, Trial, Variant, arm_of, part_of, points, trained
 
 __all__ = ["DATA"]
 
@@ -39,12 +39,12 @@ def _few(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
 
 _SIZES = (_SMALL, "he_normal", _LARGE)
 _FEW_QUICK = (
-    Trial("few", _SIZES, "mlp:128x128", epochs=40, batch_size=20, examples=100),
-    Trial("many", _SIZES, "mlp:128x128"),
+    Training("few", _SIZES, "mlp:128x128", epochs=40, batch_size=20, examples=100),
+    Training("many", _SIZES, "mlp:128x128"),
 )
 _FEW_FULL = (
-    Trial("few", _SIZES, "mlp:256x256", task="mnist", epochs=40, batch_size=20, examples=500),
-    Trial("many", _SIZES, "mlp:256x256", task="mnist", epochs=3, batch_size=64),
+    Training("few", _SIZES, "mlp:256x256", task="mnist", epochs=40, batch_size=20, examples=500),
+    Training("many", _SIZES, "mlp:256x256", task="mnist", epochs=3, batch_size=64),
 )
 
 _TARGET = 0.1
@@ -78,7 +78,7 @@ def _generalise(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
     )  # fmt: skip
 
 
-_GAP_QUICK = Trial(
+_GAP_QUICK = Training(
     "gap", ("he_normal", "glorot_normal", _SMALL, _LARGE), "mlp:128x128", lr=(0.001,), epochs=30
 )  # fmt: skip
 _GAP_FULL = replace(_GAP_QUICK, model="mlp:256x256", task="mnist", epochs=10, batch_size=64)
@@ -106,16 +106,16 @@ def _penalised(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
     )  # fmt: skip
 
 
-def _penalty_trials(base: Trial, widths: tuple[int, ...]) -> tuple[Trial, ...]:
+def _penalty_trainings(base: Training, widths: tuple[int, ...]) -> tuple[Training, ...]:
     return tuple(
         replace(base, name=name, model=replace(variant, widths=widths))
         for name, variant in {"plain": Variant(()), **_PENALTIES}.items()
     )
 
 
-_PENALTY_BASE = Trial("", ("he_normal", "glorot_normal"), lr=(0.003,), epochs=30, batch_size=20, examples=300)
-_PENALTY_QUICK = _penalty_trials(_PENALTY_BASE, (64, 64))
-_PENALTY_FULL = _penalty_trials(replace(_PENALTY_BASE, task="mnist", examples=1000), (256, 256))
+_PENALTY_BASE = Training("", ("he_normal", "glorot_normal"), lr=(0.003,), epochs=30, batch_size=20, examples=300)
+_PENALTY_QUICK = _penalty_trainings(_PENALTY_BASE, (64, 64))
+_PENALTY_FULL = _penalty_trainings(replace(_PENALTY_BASE, task="mnist", examples=1000), (256, 256))
 
 
 @dataclass(frozen=True)

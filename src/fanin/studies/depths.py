@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fanin.experiments.results import Results
+from fanin.studies.comparisons import POINTS, Training, Variant, points, trained
 from fanin.studies.networks import Array
 from fanin.studies.records import Contrast, Study
 from fanin.studies.sources import ARTICLE, ASSIGNMENT, OWN, TUTORIAL
-from fanin.studies.trials import POINTS, Trial, Variant, points, trained
 
 __all__ = ["DEPTHS"]
 
@@ -37,10 +37,10 @@ def _deeper(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
 def _stacks(
     init: tuple[str, ...], depths: tuple[int, ...], width: int, *, task: str = "digits", activation: str = "relu",
     epochs: int = 10, batch_size: int = 32, lr: tuple[float, ...] = (0.001, 0.003),
-) -> tuple[Trial, ...]:  # fmt: skip
+) -> tuple[Training, ...]:  # fmt: skip
     """The same comparison in networks of several depths."""
     return tuple(
-        Trial(f"{depth} layers", init, "mlp:" + "x".join([str(width)] * depth), (activation,), task=task, lr=lr,
+        Training(f"{depth} layers", init, "mlp:" + "x".join([str(width)] * depth), (activation,), task=task, lr=lr,
               epochs=epochs, batch_size=batch_size)
         for depth in depths
     )  # fmt: skip
@@ -81,15 +81,15 @@ def _forgiven(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
     )  # fmt: skip
 
 
-def _norm_trials(widths: tuple[int, ...]) -> tuple[Trial, ...]:
+def _norm_trainings(widths: tuple[int, ...]) -> tuple[Training, ...]:
     return tuple(
-        Trial(name, ("he_normal", *_BAD), Variant(widths, batch_norm=norm))
+        Training(name, ("he_normal", *_BAD), Variant(widths, batch_norm=norm))
         for name, norm in (("plain", False), ("batch norm", True))
     )
 
 
-_NORM_QUICK = _norm_trials((64,) * 5)
-_NORM_FULL = tuple(replace(each, task="mnist", epochs=3, batch_size=64) for each in _norm_trials((256,) * 5))
+_NORM_QUICK = _norm_trainings((64,) * 5)
+_NORM_FULL = tuple(replace(each, task="mnist", epochs=3, batch_size=64) for each in _norm_trainings((256,) * 5))
 
 DEPTHS = (
     Study(

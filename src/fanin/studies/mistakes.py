@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fanin.experiments.results import Results
+from fanin.studies.comparisons import POINTS, Training, Variant, points, trained
 from fanin.studies.networks import (
     Array,
     Setting,
@@ -19,7 +20,6 @@ from fanin.studies.networks import (
 )
 from fanin.studies.records import Conditions, Contrast, Designed, Evidence, Study
 from fanin.studies.sources import ARTICLE, ASSIGNMENT, NOTES, OWN
-from fanin.studies.trials import POINTS, Trial, Variant, points, trained
 
 __all__ = ["MISTAKES"]
 
@@ -104,13 +104,13 @@ def _lines(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
     )  # fmt: skip
 
 
-_LINE_TRIALS = (
-    Trial("linear", ("zeros", "glorot_uniform"), Variant(()), ("linear",), epochs=20),
-    Trial("network", ("zeros",), Variant((64, 64)), ("relu", "sigmoid"), epochs=20),
+_LINE_QUICK = (
+    Training("linear", ("zeros", "glorot_uniform"), Variant(()), ("linear",), epochs=20),
+    Training("network", ("zeros",), Variant((64, 64)), ("relu", "sigmoid"), epochs=20),
 )
 _LINE_FULL = tuple(
-    Trial(each.name, each.init, each.model, each.activation, task="mnist", epochs=5, batch_size=64)
-    for each in _LINE_TRIALS
+    Training(each.name, each.init, each.model, each.activation, task="mnist", epochs=5, batch_size=64)
+    for each in _LINE_QUICK
 )
 
 
@@ -123,9 +123,9 @@ def _biases(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
     )  # fmt: skip
 
 
-def _bias_trials(task: str, widths: tuple[int, ...], epochs: int, batch_size: int) -> tuple[Trial, ...]:
+def _bias_trainings(task: str, widths: tuple[int, ...], epochs: int, batch_size: int) -> tuple[Training, ...]:
     return tuple(
-        Trial(str(bias), ("he_normal",), Variant(widths, bias=bias), task=task, lr=(0.003,), epochs=epochs,
+        Training(str(bias), ("he_normal",), Variant(widths, bias=bias), task=task, lr=(0.003,), epochs=epochs,
               batch_size=batch_size)
         for bias in (0.0, 0.01, 0.1, 1.0)
     )  # fmt: skip
@@ -210,7 +210,7 @@ MISTAKES = (
         "same data, each at the better of two learning rates. Quick: small digits, 20 epochs. Full: MNIST, 5 epochs.",
         "The linear model is better than both.",
         "One of the two whose interval excludes that it is 1 point of test accuracy worse.",
-        trained(_LINE_TRIALS, _LINE_FULL, _lines),
+        trained(_LINE_QUICK, _LINE_FULL, _lines),
     ),
     Study(
         "biases-at-zero",
@@ -221,7 +221,7 @@ MISTAKES = (
         "on the small digits, 10 epochs. Full: one of 256 on MNIST, 5 epochs.",
         "Neither 0.01 nor 0.1 differs from 0 by 1 point of test accuracy.",
         "One of them does differ.",
-        trained(_bias_trials("digits", (64, 64), 10, 32), _bias_trials("mnist", (256,), 5, 64), _biases),
+        trained(_bias_trainings("digits", (64, 64), 10, 32), _bias_trainings("mnist", (256,), 5, 64), _biases),
     ),
     Study(
         "symmetry",

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from fanin.activations import activation
 from fanin.initializers import sample
 from fanin.records import Task
+from fanin.studies.comparisons import part_of
 from fanin.studies.records import Conditions
-from fanin.studies.trials import part_of
 from fanin.training import batch_order, steps_per_epoch
 
 __all__ = [

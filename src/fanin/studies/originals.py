@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Literal
 
 from fanin.experiments.results import Results
+from fanin.studies.comparisons import POINTS, Training, Variant, points, trained
 from fanin.studies.records import Contrast, Study
 from fanin.studies.sources import ASSIGNMENT, OWN, TUTORIAL
-from fanin.studies.trials import POINTS, Trial, Variant, points, trained
 
 __all__ = ["ORIGINALS"]
 
@@ -34,7 +34,7 @@ def _four(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
     return tuple(_better(results, good, poor, claim, ASSIGNMENT) for good, poor, claim in said)
 
 
-_FOUR_QUICK = Trial("mnist", _FOUR, "mlp:256", lr=(0.001,), epochs=20)
+_FOUR_QUICK = Training("mnist", _FOUR, "mlp:256", lr=(0.001,), epochs=20)
 _FOUR_FULL = replace(_FOUR_QUICK, task="mnist", epochs=10, batch_size=64)
 
 
@@ -50,9 +50,9 @@ def _blamed(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
 
 
 _BUG_QUICK = tuple(
-    Trial(f"{output} output", _FOUR, Variant((256,), output=output), lr=(0.001,)) for output in ("relu", "linear")
+    Training(f"{output} output", _FOUR, Variant((256,), output=output), lr=(0.001,)) for output in ("relu", "linear")
 )
-_BUG_FULL = tuple(replace(trial, task="mnist", batch_size=64) for trial in _BUG_QUICK)
+_BUG_FULL = tuple(replace(each, task="mnist", batch_size=64) for each in _BUG_QUICK)
 
 
 def _crossed(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
@@ -74,7 +74,7 @@ def _crossed(outcomes: Mapping[str, Results]) -> tuple[Contrast, ...]:
     )
 
 
-_TOLD_QUICK = Trial(
+_TOLD_QUICK = Training(
     "as told",
     ("he_normal+relu", "glorot_uniform+tanh"),
     "mlp:128x64x32",

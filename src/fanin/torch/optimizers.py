@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from fanin.errors import InvalidValueError, unknown_name
 from fanin.initializers import parse_call
 from fanin.records import Call
+from fanin.training import refuse_rate
 
 __all__ = ["Chosen", "Optimizers", "chosen_by", "is_elementwise", "optimizers"]
 
@@ -64,10 +65,7 @@ def optimizers(call: Call, parameters: list[nn.Parameter]) -> Optimizers:
         0.9
     """
     kind = _kind(call)
-    if {"lr", "learning_rate"} & set(call.params):
-        raise InvalidValueError(
-            "The learning rate is not a parameter of the optimizer here", given=str(call), hint="Use --lr."
-        )
+    refuse_rate(call)
     chosen = sorted(set(_OURS) & set(call.params))
     if chosen:
         raise InvalidValueError(

@@ -23,8 +23,8 @@ from fanin.training import (
     EVALUATION_BATCH,
     SIGNAL_BATCH,
     Weights,
-    batch_order,
-    evaluated,
+    batches_of,
+    data_parts,
     evaluation_steps,
     outcome,
     spread,
@@ -62,17 +62,10 @@ class Trainer:
     @cached_property
     def data(self) -> dict[str, tuple[Tensor, Tensor]]:
         """The parts of the task, and some of the training data, laid out for the model."""
-        task, seen = self.task, evaluated(self.task)["seen"]
-        dtype = np.int64 if task.kind == "classification" else np.float32
-        parts = {
-            "train": (task.x_train, task.y_train),
-            "seen": (task.x_train[:seen], task.y_train[:seen]),
-            "val": (task.x_val, task.y_val),
-            "test": (task.x_test, task.y_test),
-        }
+        dtype = np.int64 if self.task.kind == "classification" else np.float32
         return {
             part: (torch.from_numpy(self.net.layout(x)), torch.from_numpy(y.astype(dtype)))
-            for part, (x, y) in parts.items()
+            for part, (x, y) in data_parts(self.task).items()
         }
 
     def start(self, runs: Sequence[Run]) -> Executed:
@@ -82,13 +75,9 @@ class Trainer:
     def advance(self, executed: Executed, runs: Sequence[Run], start: int, stop: int) -> NDArray[np.float32]:
         """Train from step `start` to `stop`; returns the training losses of shape (runs, stop - start)."""
         x, y = self.data["train"]
-        orders = {
-            seed: batch_order(seed, start, stop, len(x), self.settings.batch_size)
-            for seed in {run.seed for run in runs}
-        }
-        batches = torch.from_numpy(np.stack([orders[run.seed] for run in runs], axis=1))
+        batches = torch.from_numpy(batches_of(runs, start, stop, len(x), self.settings.batch_size))
         losses = []
-        for batch in batches:
+        for batch in batches.unbind(1):
             rows = batch.reshape(-1)
             losses.append(
                 executed.step(

@@ -22,7 +22,7 @@ from fanin.records import ModelSpec, Task
 from fanin.stats import worst_for_failures
 from fanin.studies.records import Conditions, Contrast, Designed, Evidence
 
-__all__ = ["POINTS", "Trial", "Variant", "arm_of", "part_of", "points", "ran", "trained"]
+__all__ = ["POINTS", "Training", "Variant", "arm_of", "part_of", "points", "ran", "trained"]
 
 POINTS = "points of test accuracy"
 """The unit of most differences: percentage points."""
@@ -32,7 +32,7 @@ _CURVES = {"train_accuracy": "train_metric", "val_accuracy": "val_metric",
 _BAND = ("low", "median", "high")
 
 Outcomes = Mapping[str, Results]
-"""The results of a study's trials by the trial's name."""
+"""The results of the trainings of a study by their names."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One comparison of a study; what is not said here is as in `fanin.experiments.spec.experiment`.
+class Training:
+    """Runs that a study compares; what is not said here is as in `fanin.experiments.spec.experiment`.
 
     Attributes:
         name: By which the study finds its results.
@@ -122,7 +122,7 @@ def ran(decided: Experiment, conditions: Conditions) -> Results:
 
 
 def trained(
-    quick: tuple[Trial, ...], full: tuple[Trial, ...], weigh: Callable[[Outcomes], tuple[Contrast, ...]]
+    quick: tuple[Training, ...], full: tuple[Training, ...], weigh: Callable[[Outcomes], tuple[Contrast, ...]]
 ) -> Designed:
     """A study that trains comparisons.
 
@@ -131,18 +131,18 @@ def trained(
         weigh: From the results by name to what is judged.
     """
 
-    def measure(trials: tuple[Trial, ...], conditions: Conditions) -> Evidence:
+    def measure(trainings: tuple[Training, ...], conditions: Conditions) -> Evidence:
         """Train all, one after the other."""
-        outcomes = {trial.name: ran(trial.experiment(conditions.seeds), conditions) for trial in trials}
+        outcomes = {each.name: ran(each.experiment(conditions.seeds), conditions) for each in trainings}
         numbers = {name: _numbers(results) for name, results in outcomes.items()}
-        drawn = {label: curve for trial in trials if trial.curves for label, curve in _curves(outcomes[trial.name])}
+        drawn = {label: curve for each in trainings if each.curves for label, curve in _curves(outcomes[each.name])}
         return Evidence(weigh(outcomes), {**numbers, "curves": drawn} if drawn else numbers)
 
     return Designed(quick, full, measure)
 
 
 def _numbers(results: Results) -> dict[str, Any]:
-    """What a trial's runs came to, short."""
+    """What the runs of a training came to, short."""
     decided = results.experiment
     return {
         "task": decided.task.name,

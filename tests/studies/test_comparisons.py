@@ -3,8 +3,8 @@ import json
 import numpy as np
 import pytest
 
-from fanin.studies import Conditions, Contrast, Trial, Variant, points, trained
-from fanin.studies.trials import arm_of, part_of
+from fanin.studies import Conditions, Contrast, Training, Variant, points, trained
+from fanin.studies.comparisons import arm_of, part_of
 
 pytestmark = pytest.mark.usefixtures("short_measurements")
 
@@ -15,9 +15,9 @@ def difference(outcomes):
     return (Contrast("Xavier is better than zeros.", "me", "more", gain, 1.0, "points"),)
 
 
-def test_a_study_of_trials_trains_them_all(tmp_path):
+def test_a_study_trains_all_that_it_is_made_of(tmp_path):
     """Really trained, twice on one store: the second time nothing is."""
-    small = Trial("one", ("zeros", "glorot_uniform"), Variant((8, 6)), lr=(0.01,), epochs=2, examples=200)
+    small = Training("one", ("zeros", "glorot_uniform"), Variant((8, 6)), lr=(0.01,), epochs=2, examples=200)
     run = trained((small,), (), difference)
     conditions = Conditions(seeds=2, store=tmp_path / "runs.sqlite")
     evidence = run(conditions)
@@ -52,7 +52,7 @@ def test_arms_are_found_by_initializer_and_activation(fabricate):
 @pytest.mark.parametrize(("lr", "every", "auto"), [((0.1,), False, False), ((0.1, 0.2), False, True),
                                                    ((0.1, 0.2), True, False)])  # fmt: skip
 def test_compared_seeds_run_at_the_chosen_rate_alone_unless_asked(lr, every, auto):
-    decided = Trial("t", ("zeros",), "mlp:4", lr=lr, every_rate=every).experiment(3)
+    decided = Training("t", ("zeros",), "mlp:4", lr=lr, every_rate=every).experiment(3)
     assert decided.auto == auto
     assert decided.learning_rates == lr
     assert (decided.seeds, decided.settings.epochs, decided.settings.batch_size) == (3, 10, 32)
