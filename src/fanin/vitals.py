@@ -1,7 +1,7 @@
 """Statistics of one step's output: what all frameworks take of a tensor, and what follows from it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fanin.errors import ModelError, unknown_name
+from fanin.records import Op, Vitals
 
-__all__ = ["COMPARED", "DECILES", "NOTHING", "Statistics", "distance", "finished", "gathered", "likeness",
-           "refuse_misfits", "root_mean_square"]  # fmt: skip
+__all__ = ["COMPARED", "DECILES", "NOTHING", "Statistics", "assembled", "distance", "finished", "gathered",
+           "gradient_size", "likeness", "refuse_misfits", "root_mean_square"]  # fmt: skip
 
 DECILES = np.arange(1, 10) / 10
 COMPARED = 32
@@ -130,6 +131,47 @@ def distance(count: int) -> int:
     while math.gcd(step, count) > 1:
         step += 1
     return step
+
+
+def gradient_size(size: float) -> float:
+    """The size of a gradient that there is, as records have it: infinite where its numbers are not finite.
+
+    Example:
+        >>> gradient_size(0.5), gradient_size(math.nan)
+        (0.5, inf)
+    """
+    return math.inf if math.isnan(size) else float(size)
+
+
+def assembled(
+    ops: Sequence[Op],
+    told: Sequence[Statistics],
+    gradients: Sequence[float],
+    sent: Mapping[str, float],
+    loss: float,
+    outputs: Sequence[NDArray[Any]],
+) -> Vitals:
+    """The record of what was measured of each step.
+
+    Args:
+        told, gradients: One for each step, see `Vitals.gradient_rms`.
+        sent: As `Vitals.param_gradients`.
+    """
+    return Vitals(
+        layers=tuple(f"{at}:{op.place or op.kind}" for at, op in enumerate(ops)),
+        signal_rms=tuple(each.size for each in told),
+        gradient_rms=tuple(gradients),
+        mean=tuple(each.mean for each in told),
+        quantiles=tuple(each.quantiles for each in told),
+        cosine=tuple(each.cosine for each in told),
+        rank=tuple(each.rank for each in told),
+        infinite=tuple(each.infinite for each in told),
+        lowest=tuple(each.lowest for each in told),
+        highest=tuple(each.highest for each in told),
+        param_gradients=sent,
+        loss=loss,
+        outputs=tuple(outputs),
+    )
 
 
 def refuse_misfits(given: Mapping[str, NDArray[Any]], own: Mapping[str, Any]) -> None:

@@ -1,9 +1,7 @@
 """What a batch does to a model, against hooks and a plain backward pass; `test_vitals.py` has the other statistics."""
 
 import copy
-import importlib.util
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,25 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+import fanin.torch.probe as fanin_probe
 from fanin.errors import ModelError, UnknownNameError
 from fanin.torch.adapter import describe, probe
 from fanin.torch.probe import _SEED, observe
-
-_spec = importlib.util.spec_from_file_location("networks_in_torch", Path(__file__).with_name("networks.py"))
-networks = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(networks)
-NETWORKS, numbers = networks.NETWORKS, networks.numbers
-
-
-def rms(tensor):
-    return float(tensor.detach().double().square().mean().sqrt())
-
-
-def plain():
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GELU(), nn.Flatten(), nn.Linear(144, 5), nn.Tanh(), nn.Linear(5, 2)
-    )
+from tests.torch.networks import NETWORKS, numbers, plain, rms
 
 
 def by_hooks(model, x):
@@ -104,6 +88,37 @@ def test_overwriting_an_input_does_not_break_it():
     given = x.clone()
     assert probe(one, x) == probe(other, x)
     assert torch.equal(x, given)
+
+
+class _Turned(nn.Module):
+    """Uses a view, and then multiplies the memory that it lies in, or a copy of that."""
+
+    def __init__(self, in_place):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.shift, self.in_place = nn.Linear(4, 6), nn.Parameter(numbers(6, 7)), in_place
+
+    def forward(self, x):
+        h = self.linear(x)
+        turned = h.t() + self.shift
+        h = h.mul_(3) if self.in_place else h * 3
+        return turned.t() + h
+
+
+def test_overwriting_what_a_view_lies_in_does_not_change_what_the_view_was():
+    x = numbers(7, 4)
+    assert probe(_Turned(True), x) == probe(_Turned(False), x)
+
+
+def test_what_is_no_step_is_not_measured(monkeypatch):
+    """Parameters, and views that only lead to another view, which wait no longer than the run."""
+    measured, counts = fanin_probe.measured, []
+    monkeypatch.setattr(fanin_probe, "measured", lambda *given: counts.append(given) or measured(*given))
+    model = nn.Sequential(nn.Linear(4, 6), nn.Unflatten(1, (2, 3)), nn.Flatten(), nn.Unflatten(1, (3, 2)), nn.ReLU())
+    info, found = observe(model, numbers(7, 4))
+    assert [op.kind for op in info.ops] == ["input", "weight", "move", "activation"]
+    assert len(counts) == len(info.ops)
+    assert all(size > 0 for size in (*found.signal_rms, *found.gradient_rms))
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -27,10 +27,11 @@ def ratios_of(facts: "Facts") -> dict[str, float]:
         param = entry.param
         if entry.init is None or not is_weight(param) or facts.values(param.path).size < 2:
             continue
+        if _is_normalised(facts, param.path) or _suits_its_input(facts, entry):
+            continue
         expected = expected_stddev(param, law_of(param, entry.init), entry.scales)
         measured = float(np.sqrt(np.mean(np.square(facts.values(param.path), dtype=np.float64))))
-        harmless = _is_normalised(facts, param.path) or _suits_its_input(facts, entry)
-        if expected > 0 and 0 < measured < np.inf and not harmless:
+        if expected > 0 and 0 < measured < np.inf:
             found[param.path] = measured / expected
     order = {param.path: at for at, param in enumerate(facts.used)}
     return dict(sorted(found.items(), key=lambda each: order.get(each[0], len(order))))

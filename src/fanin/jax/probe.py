@@ -19,7 +19,7 @@ from fanin.jax.statistics import finished, gathered, root_mean_square
 from fanin.jax.tracing import Trace
 from fanin.recipes.graph import carrying, needed
 from fanin.records import ModelInfo, Vitals
-from fanin.vitals import NOTHING, refuse_misfits
+from fanin.vitals import NOTHING, assembled, gradient_size, refuse_misfits
 
 __all__ = ["array_of", "opened_for", "probe", "started", "values_of"]
 
@@ -76,20 +76,13 @@ def probe(
     told = {slot: finished(each) for slot, each in seen.items()}
     steps = [told.get(slot, NOTHING) for slot in slots]
     used = {path for at in reached for path in info.ops[at].params}
-    return Vitals(
-        tuple(f"{at}:{op.place or op.kind}" for at, op in enumerate(info.ops)),
-        tuple(each.size for each in steps),
-        tuple(float(sizes[slot]) if slot in sizes else math.nan for slot in slots),
-        tuple(each.mean for each in steps),
-        tuple(each.quantiles for each in steps),
-        tuple(each.cosine for each in steps),
-        tuple(each.rank for each in steps),
-        tuple(each.infinite for each in steps),
-        tuple(each.lowest for each in steps),
-        tuple(each.highest for each in steps),
-        {path: float(sent[slot]) if path in used else math.nan for path, slot in found.weights.items()},
+    return assembled(
+        info.ops,
+        steps,
+        [gradient_size(float(sizes[slot])) if slot in sizes else math.nan for slot in slots],
+        {p: gradient_size(float(sent[slot])) if p in used else math.nan for p, slot in found.weights.items()},
         math.nan if value is None else float(total),
-        tuple(map(array_of, outputs)),
+        list(map(array_of, outputs)),
     )
 
 

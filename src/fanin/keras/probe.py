@@ -20,7 +20,7 @@ from fanin.keras.statistics import finished, gathered, root_mean_square
 from fanin.keras.trace import Trace, trace
 from fanin.recipes.graph import carrying, needed
 from fanin.records import Vitals
-from fanin.vitals import NOTHING, refuse_misfits
+from fanin.vitals import NOTHING, assembled, gradient_size, refuse_misfits
 
 __all__ = ["probe", "started"]
 
@@ -216,21 +216,14 @@ def _vitals(read: Trace, paths: Sequence[str], measured: _Measured, found: Any) 
 
     def size(place: int) -> float:
         """Of a gradient; there is none where nothing was sent back."""
-        return 0.0 if sizes[place] is None else float(sizes[place])
+        return 0.0 if sizes[place] is None else gradient_size(float(sizes[place]))
 
     used = {path for at in reached for path in ops[at].params}
     told = [finished(seen[at]) if at in seen else NOTHING for at in range(len(ops))]
-    return Vitals(
-        tuple(f"{at}:{op.place or op.kind}" for at, op in enumerate(ops)),
-        tuple(each.size for each in told),
-        tuple(size(places[at]) if at in places and at in reached else math.nan for at in range(len(ops))),
-        tuple(each.mean for each in told),
-        tuple(each.quantiles for each in told),
-        tuple(each.cosine for each in told),
-        tuple(each.rank for each in told),
-        tuple(each.infinite for each in told),
-        tuple(each.lowest for each in told),
-        tuple(each.highest for each in told),
+    return assembled(
+        ops,
+        told,
+        [size(places[at]) if at in places and at in reached else math.nan for at in range(len(ops))],
         {path: size(place) if path in used else math.nan for place, path in enumerate(paths)},
         math.nan if measured.loss is None else float(array_of(total)),
         arrays_of(returned),

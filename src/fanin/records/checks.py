@@ -22,7 +22,8 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
 class Vitals(Signals):
     """One forward and one backward pass over a batch: a number for each step of `ModelInfo.ops`.
 
-    Not a number stands where there is none: whole numbers, steps without a gradient, no batch axis.
+    Not a number stands where there is none: whole numbers, steps without a gradient, no batch axis. Gradients that
+    hold something that is not finite are infinite.
 
     Attributes:
         mean: Of all elements.

@@ -97,6 +97,9 @@ class ModelInfo:
         ops: Empty where the model was not run.
         outputs: The steps whose outputs the model returns.
         notes: Sentences on what could not be read, for the user.
+        made: Where the model makes parameters while it runs, as a layer does that is built within a call.
+        discarded: Paths of parameters that the model computes something with and then throws that away, where that
+            can be seen.
     """
 
     framework: str
@@ -104,6 +107,8 @@ class ModelInfo:
     ops: tuple[Op, ...] = ()
     outputs: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    made: tuple[str, ...] = ()
+    discarded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """A model run once on a real batch, forward and backward: what that does to every step."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,8 +19,8 @@ from fanin.torch.record import Recorder, Value
 from fanin.torch.running import arguments, calling, need_values, preserved, swap, tensors_of
 from fanin.torch.steps import Steps
 from fanin.torch.trace import describe, finished, info_of, known_held, named_inputs, paths_of, recording
-from fanin.torch.vitals import Units, measured, numbers_of, size_of
-from fanin.vitals import NOTHING, Statistics
+from fanin.torch.vitals import Units, measured, numbers_of, sent_size
+from fanin.vitals import NOTHING, Statistics, assembled
 
 __all__ = ["observe", "probe"]
 
@@ -108,7 +109,8 @@ def observe(
         args, kwargs = pytree.tree_map(given, arguments(model, example))
         meter.batch = next((len(each) for each in tensors_of([*args, kwargs]) if each.dim()), None)
         swap(model, own, lambda tensor: tensor)
-        write(model, values or {})
+        if values:
+            write(model, values)
         known_held(model, meter)
         named_inputs(meter, args, kwargs)
         try:
@@ -116,14 +118,25 @@ def observe(
                 output = model(*args, **kwargs)
             results = tuple(numbers_of(each) for each in tensors_of(output))
             made = _random_sum(output) if found is None else found(output, targets_of(model, targets))
+            info, steps = info_of(model, plain, finished(meter, output))
+            wanted = {each if each.twin is None else each.twin for each in steps.values}
+            meter.measure_views(wanted)
             with calling():
                 gradients = _gradients(made, [*leaves.values(), *inputs])
         finally:
             meter.give_back()
-        info, steps = info_of(model, plain, finished(meter, output))
-    meter.measure_parameters(leaves, gradients, steps)
+    meter.measure_parameters(leaves, gradients, wanted)
     value = math.nan if found is None or made is None else float(made.detach())
     return info, _vitals(info, steps, meter, value, results)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A value with its tensor, cut off from what made it, and the axis of its units."""
+
+    value: Value
+    tensor: Tensor
+    axis: int
 
 
 class _Meter(Recorder):
@@ -140,28 +153,51 @@ class _Meter(Recorder):
         self.statistics: dict[Value, Statistics] = {}
         self.gradients: dict[Value, float] = {}
         self._units = Units()
+        self._waiting: list[_Seen] = []
 
     def seen(self, value: Value, tensor: Tensor) -> None:
-        """Measure now: later the model may have overwritten it."""
+        """Measure now, because the model may overwrite it; a view with a gradient waits until it is known to be a step.
+
+        Most views only lead to another one. Waiting keeps their memory, which autograd mostly keeps anyway.
+        """
         if not value.floating or value.kind == "param" or value in self.statistics:
             return
-        has_batch = value.signal and tensor.dim() > 0 and len(tensor) == self.batch
-        self.statistics[value] = measured(tensor, self._units.axis(value, tensor), self.batch if has_batch else None)
         if tensor.requires_grad:
 
             def hook(gradient: Tensor) -> None:
-                self.gradients[value] = size_of(gradient)
+                if value in self.statistics:
+                    self.gradients[value] = sent_size(gradient)
 
             tensor.register_hook(hook)
+        seen = _Seen(value, tensor.detach(), self._units.axis(value, tensor))
+        if tensor.requires_grad and tensor._is_view():
+            self._waiting.append(seen)
+        else:
+            self._measure(seen)
+
+    def overwriting(self) -> None:
+        """Measure all that waits, as long as it has its values."""
+        self.measure_views({each.value for each in self._waiting})
+
+    def measure_views(self, wanted: Collection[Value]) -> None:
+        """Measure what waits, where it is wanted; nothing waits any longer."""
+        for each in self._waiting:
+            if each.value in wanted:
+                self._measure(each)
+        self._waiting.clear()
 
     def measure_parameters(
-        self, leaves: Mapping[Value, Tensor], gradients: Sequence[Tensor | None], steps: Steps
+        self, leaves: Mapping[Value, Tensor], gradients: Sequence[Tensor | None], wanted: Collection[Value]
     ) -> None:
-        """The same for parameters that are steps; and the gradients of all, which come at the end."""
+        """The same for parameters; and the gradients of all, which come at the end."""
         for (value, tensor), gradient in zip(leaves.items(), gradients, strict=False):
-            if value in steps.readings:
+            if value in wanted:
                 self.statistics[value] = measured(tensor, tensor.dim() - 1, None)
-            self.gradients[value] = math.nan if gradient is None else size_of(gradient)
+            self.gradients[value] = sent_size(gradient)
+
+    def _measure(self, seen: _Seen) -> None:
+        has_batch = seen.value.signal and seen.tensor.dim() > 0 and len(seen.tensor) == self.batch
+        self.statistics[seen.value] = measured(seen.tensor, seen.axis, self.batch if has_batch else None)
 
 
 def _vitals(info: ModelInfo, steps: Steps, meter: _Meter, loss: float, outputs: tuple[NDArray[Any], ...]) -> Vitals:
@@ -173,22 +209,14 @@ def _vitals(info: ModelInfo, steps: Steps, meter: _Meter, loss: float, outputs: 
         )
         for each in steps.values
     ]  # fmt: skip
-    every = [each for each, _ in found]
     sent = {value.path: gradient for value, gradient in meter.gradients.items() if value.kind == "param"}
-    return Vitals(
-        layers=tuple(f"{index}:{op.place or op.kind}" for index, op in enumerate(info.ops)),
-        signal_rms=tuple(each.size for each in every),
-        gradient_rms=tuple(gradient for _, gradient in found),
-        mean=tuple(each.mean for each in every),
-        quantiles=tuple(each.quantiles for each in every),
-        cosine=tuple(each.cosine for each in every),
-        rank=tuple(each.rank for each in every),
-        infinite=tuple(each.infinite for each in every),
-        lowest=tuple(each.lowest for each in every),
-        highest=tuple(each.highest for each in every),
-        param_gradients={param.path: sent.get(param.path, math.nan) for param in info.params},
-        loss=loss,
-        outputs=outputs,
+    return assembled(
+        info.ops,
+        [each for each, _ in found],
+        [gradient for _, gradient in found],
+        {param.path: sent.get(param.path, math.nan) for param in info.params},
+        loss,
+        outputs,
     )
 
 

@@ -110,11 +110,9 @@ def values_in(thing: Any) -> Iterator[Value]:
     """The values in an argument, however it is nested."""
     if isinstance(thing, Value):
         yield thing
-    elif isinstance(thing, tuple | list):
-        for each in thing:
+    elif isinstance(thing, tuple | list | dict):
+        for each in thing.values() if isinstance(thing, dict) else thing:
             yield from values_in(each)
-    elif isinstance(thing, dict):
-        yield from values_in(list(thing.values()))
 
 
 def argument(call: Call, position: int, name: str, default: Any = None) -> Any:
@@ -146,6 +144,12 @@ def _tensors(thing: Any) -> list[Tensor]:
     return [each for part in thing for each in _tensors(part)] if isinstance(thing, tuple | list) else []
 
 
+def _first(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """What a function that writes writes to: `out`, or else its first argument, however that was given."""
+    out = kwargs.get("out")
+    return out if out is not None else next(iter((*args, *kwargs.values())), None)
+
+
 def _writes(function: Any, kwargs: Mapping[str, Any]) -> bool:
     """Whether a function changes its first argument (or `out`) and gives it back."""
     name = str(getattr(function, "__name__", "")).split(".")[0]
@@ -167,6 +171,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         super().__init__()
         self.values: list[Value] = []
         self.notes: dict[str, None] = {}
+        self.made: dict[str, None] = {}
         self._known = WeakTensorKeyDictionary()
         self._writers: dict[int, Value] = {}
         self._replaced = replaced
@@ -180,6 +185,9 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
     # ------------------------------------------------------------------------------------- what others may do
     def seen(self, value: Value, tensor: Tensor) -> None:
         """Called with each new value and its tensor."""
+
+    def overwriting(self) -> None:
+        """Called before each call that writes to memory that is there already."""
 
     def finished(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
         """Called after each call with what it really took and gave; what returns takes the result's place."""
@@ -212,6 +220,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             if tensor.grad_fn is not None:
                 where = self._places[-1] or "the model"
                 self.notes[f"At {where} a tensor comes from no step that was seen: it is taken for a constant."] = None
+            if isinstance(tensor, nn.Parameter):
+                self.made[self._places[-1] or "the model itself"] = None
             self.leaf(tensor, "constant")
             entry = self._known[tensor]
         value, version = entry
@@ -249,6 +259,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
 
     def _keep(self, tensor: Any) -> None:
         """Remember the values of a parameter that the model is about to overwrite."""
+        self.overwriting()
         entry = self._known.get(tensor) if isinstance(tensor, Tensor) and is_real(tensor) else None
         if entry is not None and entry[0].kind == "param":
             self._kept.append((tensor, tensor.detach().clone()))
@@ -276,7 +287,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 return result
         writes = name == "setitem" or _writes(function, kwargs)
         if writes:
-            self._keep(args[0] if args else None)
+            self._keep(_first(args, kwargs))
         elif name == "embedding" and kwargs.get("max_norm") is not None:
             self._keep(args[1])
         call = Call(name, function, _map(tuple(args), self.value_of), _map(dict(kwargs), self.value_of), writes)
@@ -284,7 +295,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         given = _tensors(result)
         if not given and name != "setitem":
             return result
-        target = (args[0] if kwargs.get("out") is None else kwargs["out"]) if writes and (args or kwargs) else None
+        target = _first(args, kwargs) if writes else None
         if isinstance(target, Tensor) and (name == "setitem" or any(each is target for each in given)):
             value = self.record(call, [target])[0]
             self._writers[target.untyped_storage()._cdata] = value

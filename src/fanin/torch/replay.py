@@ -107,9 +107,8 @@ def composed(value: Value, root: Value) -> Callable[[Any], _Floats]:
 def linear_factor(function: Callable[[Any], _Floats]) -> float | None:
     """The number by which a function multiplies, if it does nothing else."""
     with np.errstate(all="ignore"):
-        values = function(_GRID)
-    factor = float(function(np.ones(1))[0])
-    return factor if np.allclose(values, factor * _GRID, rtol=1e-12, atol=0) else None
+        *values, factor = function(np.append(_GRID, 1.0)).tolist()
+        return factor if np.allclose(values, factor * _GRID, rtol=1e-12, atol=0) else None
 
 
 def name_of(function: Callable[[Any], _Floats], own: str) -> str:

@@ -5,7 +5,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from copy import copy
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -45,8 +44,12 @@ def arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str
 
 
 def _containers(module: nn.Module) -> list[tuple[Any, Any]]:
-    """The lists, dictionaries and sets that a module holds, each with a copy."""
-    return [(each, copy(each)) for each in vars(module).values() if isinstance(each, list | dict | set)]
+    """The lists, dictionaries and sets that a module holds, each with what it holds."""
+    return [
+        (each, list(each.items() if isinstance(each, dict) else each))
+        for each in vars(module).values()
+        if isinstance(each, list | dict | set)
+    ]
 
 
 @contextmanager

@@ -31,6 +31,7 @@ class Steps:
         self.readings = reader.readings
         self.outputs = list(dict.fromkeys(outputs))
         self.moved_from: dict[Value, Value] = {}
+        self._factors: dict[Value, float | None] = {}
         self.values = self._alive()
         for tidy in (self._shorten_chains, self._fold_parameters, self._drop_masks, self._join_moves):
             tidy()
@@ -136,8 +137,10 @@ class Steps:
         """Let several moves in a row be one."""
         for value in self.values:
             reading = self.readings[value]
-            if reading.root is not None and linear_factor(composed(value, reading.root)) == 1:
-                self.readings[value] = reading = Reading("move", reading.inputs)
+            if reading.root is not None:
+                self._factors[value] = linear_factor(composed(value, reading.root))
+                if self._factors[value] == 1:
+                    self.readings[value] = reading = Reading("move", reading.inputs)
             if reading.kind == "move":
                 self.moved_from[value] = reading.inputs[0]
             while reading.kind == "move" and self.readings[reading.inputs[0]].kind == "move":
@@ -159,7 +162,7 @@ class Steps:
         function: Callable[[Any], Any] | None = None
         if reading.root is not None:
             function = composed(value, reading.root)
-            factor = linear_factor(function)
+            factor = self._factors[value]
             own = value.call.name if value.call is not None else ""
             if factor is not None:
                 kind, size, function = "scale", factor, None

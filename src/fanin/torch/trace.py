@@ -74,9 +74,14 @@ def info_of(model: nn.Module, plain: ModelInfo, trace: Trace) -> tuple[ModelInfo
         if note:
             first.setdefault(note, value.place or "the model itself")
     notes.update(dict.fromkeys(f"{note} (first met in {place})." for note, place in first.items()))
+    ops = steps.ops(number)
+    used = {path for op in ops for path in op.params}
+    taken = {value.path for value in trace.recorder.values if value.kind == "param" and value.index >= 0}
     info = replace(
-        plain, params=informed(plain.params, steps), ops=steps.ops(number), notes=tuple(notes),
+        plain, params=informed(plain.params, steps), ops=ops, notes=tuple(notes),
         outputs=tuple(at[value] for value in steps.outputs),
+        made=tuple(trace.recorder.made),
+        discarded=tuple(param.path for param in plain.params if param.path in taken - used),
     )  # fmt: skip
     return info, steps
 

@@ -25,7 +25,7 @@ from fanin.torch.optimizers import Chosen, chosen_by
 from fanin.torch.record import Recorder, Value
 from fanin.torch.running import arguments, calling, need_values, preserved, swap, tensors_of, uncompiled
 from fanin.torch.trace import describe, finished, info_of, known_held, named_inputs, paths_of, recording
-from fanin.torch.vitals import numbers_of, size_of
+from fanin.torch.vitals import numbers_of, sent_size, size_of
 
 __all__ = ["trial"]
 
@@ -171,7 +171,7 @@ def _step(
         found = torch.autograd.grad(value, trained, allow_unused=True) if trained and value.requires_grad else ()
         for tensor, gradient in zip_longest(trained, found):
             tensor.grad = gradient
-        sizes.append(np.array([[_size(tensor.grad) for tensor in trained]]))
+        sizes.append(np.array([[sent_size(tensor.grad) for tensor in trained]]))
         return value
 
     if optimizer is None:
@@ -186,14 +186,6 @@ def _step(
             f"The optimizer could not take a step: {type(error).__name__}: {error}", given=type(optimizer).__name__
         ) from error
     return sizes
-
-
-def _size(gradient: Tensor | None) -> float:
-    """Not a number where there is none, so that infinity stands for what is not finite."""
-    if gradient is None:
-        return math.nan
-    size = size_of(gradient)
-    return math.inf if math.isnan(size) else size
 
 
 def _changes(before: list[Tensor], after: list[Tensor]) -> NDArray[np.float64]:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fanin.torch.record import Value, argument, values_in
-from fanin.vitals import COMPARED, DECILES, NOTHING, Statistics, distance, likeness
+from fanin.vitals import COMPARED, DECILES, NOTHING, Statistics, distance, gradient_size, likeness
 
-__all__ = ["Units", "measured", "numbers_of", "size_of"]
+__all__ = ["Units", "measured", "numbers_of", "sent_size", "size_of"]
 
 _SAFE = 1e-12, 1e12
 """Sizes whose squares, and sums of these, float32 can hold."""
@@ -33,17 +33,17 @@ def measured(tensor: Tensor, units: int, batch: int | None) -> Statistics:
     wide = tensor.detach() if tensor.dtype == torch.float64 else tensor.detach().float()
     size = size_of(wide)
     infinite = 0 if math.isfinite(size) else int((~wide.isfinite()).sum())
-    low, high = wide, wide
+    low = high = lying = wide.contiguous()  # what lies in another order is slow to reduce and to sample
     if wide.dim() > 1:  # innermost axes first, which is what reductions are fast at
         for axes in (tuple(range(units + 1, wide.dim())), tuple(range(units))):
             low, high = (low.amin(axes), high.amax(axes)) if axes else (low, high)
     ends = None if infinite else (float(low.min()), float(high.max()))
-    cosine, rank = (math.nan, math.nan) if batch is None or infinite else _likeness(wide[:COMPARED], size)
+    cosine, rank = (math.nan, math.nan) if batch is None or infinite else _likeness(lying[:COMPARED], size)
     empty = np.empty(0, np.float32)
     return Statistics(
         size,
         float(wide.mean()),
-        _quantiles(wide[wide.isfinite()] if infinite else wide, ends),
+        _quantiles(lying[lying.isfinite()] if infinite else lying, ends),
         cosine,
         rank,
         infinite,
@@ -66,6 +66,11 @@ def size_of(tensor: Tensor) -> float:
     return norm / math.sqrt(own.numel()) if own.numel() else math.nan
 
 
+def sent_size(gradient: Tensor | None) -> float:
+    """The size of a gradient: not a number where there is none, infinite where its numbers are not finite."""
+    return math.nan if gradient is None or not gradient.numel() else gradient_size(size_of(gradient))
+
+
 def _quantiles(tensor: Tensor, ends: tuple[float, float] | None) -> tuple[float, ...]:
     """The smallest, nine deciles and the largest; deciles from few elements at an even distance.
 
@@ -74,12 +79,7 @@ def _quantiles(tensor: Tensor, ends: tuple[float, float] | None) -> tuple[float,
     count = tensor.numel()
     if not count:
         return NOTHING.quantiles
-    step = distance(count)
-    if tensor.is_contiguous():
-        taken = tensor.view(-1)[::step]
-    else:
-        taken = tensor[torch.unravel_index(torch.arange(0, count, step, device=tensor.device), tensor.shape)]
-    ordered = np.sort(taken.cpu().numpy())
+    ordered = np.sort(tensor.view(-1)[:: distance(count)].cpu().numpy())
     deciles = np.interp(DECILES * (len(ordered) - 1), np.arange(len(ordered)), ordered)
     low, high = ends or (float(tensor.min()), float(tensor.max()))
     return low, *deciles.tolist(), high
