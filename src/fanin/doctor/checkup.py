@@ -46,6 +46,8 @@ class Checkup:
             )
         if counts["warning"]:
             return f"No fault found, {_count(counts['warning'], 'warning')}."
+        if self.trial is not None and any(finding.code == "plateau" for finding in self.findings):
+            return f"No fault found, but hardly anything was learned in {len(self.trial.losses) - 1} steps."
         return "No fault found: this model can be trained as it starts."
 
     def to_dict(self) -> dict[str, Any]:

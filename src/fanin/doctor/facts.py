@@ -14,7 +14,7 @@ from fanin.doctor.scales import ratios_of
 from fanin.doctor.scores import Score, best_constant, score
 from fanin.errors import FaninError, ModelError
 from fanin.recipes import decided
-from fanin.recipes.graph import PASSING, Graph, trunk
+from fanin.recipes.graph import PASSING, Graph, needed, trunk
 from fanin.records import ModelInfo, Op, Outcome, ParamInfo, Plan, Setup, Trial, Vitals
 
 __all__ = ["Facts", "Patient", "Train", "arrays_of"]
@@ -263,11 +263,4 @@ class Facts:
 
     def before(self, index: int) -> tuple[int, ...]:
         """All steps that a step's output depends on, without itself."""
-        found: set[int] = set()
-        waiting = list(self.ops[index].inputs)
-        while waiting:
-            at = waiting.pop()
-            if at not in found:
-                found.add(at)
-                waiting.extend(self.ops[at].inputs)
-        return tuple(sorted(found))
+        return tuple(sorted(needed(self.ops, self.ops[index].inputs)))

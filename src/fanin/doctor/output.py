@@ -9,13 +9,15 @@ from fanin.doctor.facts import Facts
 from fanin.doctor.suspicions import Suspicion
 
 __all__ = [
-    "broadcast_loss", "double_softmax", "logits_into_probabilities", "one_unit_softmax", "output_activation",
-    "softmax_axis", "sum_reduction", "targets_out_of_range", "wrong_loss",
+    "broadcast_loss", "double_softmax", "logits_into_probabilities", "lone_shares", "one_unit_softmax",
+    "output_activation", "softmax_axis", "sum_reduction", "targets_out_of_range", "wrong_loss",
 ]  # fmt: skip
 
 _HARMLESS_TWICE = ("log_softmax",)
 """Applied to its own output it changes nothing, and a cross-entropy of logits begins with it."""
 _SQUASHING = {"softmax": "softmax", "sigmoid": "sigmoid"}
+_ROUNDING = 1e-6
+"""By so much a loss that does not depend on the outputs changes, as one that clips its numbers does."""
 _OPEN = ("leaky_relu", "log", "linear", "identity")
 """Activations that leave an output unbounded on both sides."""
 _RANGES = {
@@ -43,17 +45,30 @@ def broadcast_loss(facts: Facts) -> Iterator[Suspicion]:
 
 
 def one_unit_softmax(facts: Facts) -> Iterator[Suspicion]:
-    """A softmax over one number, which is always 1."""
-    if "softmax" in facts.endings[-1:] and facts.output is not None and facts.output.ndim > 1 \
-            and facts.output.shape[-1] == 1:  # fmt: skip
+    """A softmax over one number, which is always 1: in the model, or in the loss."""
+    output, loss = facts.output, facts.loss
+    if output is None or output.ndim < 2:
+        return
+    cure = "Use a sigmoid and a binary cross-entropy, or one unit for each class."
+    if "softmax" in facts.endings[-1:] and output.shape[-1] == 1:
         yield Suspicion(
-            _last(facts), "a softmax over one unit: every output is 1", "at least two units, or a sigmoid",
-            "Use a sigmoid and a binary cross-entropy, or one unit for each class.",
+            _last(facts), "a softmax over one unit: every output is 1", "at least two units, or a sigmoid", cure
+        )
+    elif output.shape[-1 if loss is None or loss.axis is None else loss.axis] == 1 and _is_constant(facts):
+        yield Suspicion(
+            "the loss", f"it is {facts.vitals.loss + 0.0:.3g} whatever the output, as a cross-entropy of one class is",
+            "at least two classes, or a binary cross-entropy", cure,
         )  # fmt: skip
 
 
 def softmax_axis(facts: Facts) -> Iterator[Suspicion]:
-    """A softmax over the examples of the batch instead of the classes."""
+    """A softmax over the examples of the batch instead of the classes, or over a single place."""
+    alone = next(lone_shares(facts), None)
+    if alone is not None:
+        yield Suspicion(
+            facts.place(alone), "a softmax over an axis of length 1: every share is 1", "shares of several places",
+            "Take the softmax over the axis of the places.",
+        )  # fmt: skip
     output = facts.output
     if not any(name in ("softmax", "log_softmax") for name in facts.endings) or output is None or output.ndim < 2:
         return
@@ -65,6 +80,14 @@ def softmax_axis(facts: Facts) -> Iterator[Suspicion]:
             "Take the softmax over the axis of the classes (dim=1, axis=-1).",
             Cure(cut=_before_last(facts)) if _takes(facts) == "logits" else None,
         )  # fmt: skip
+
+
+def lone_shares(facts: Facts) -> Iterator[int]:
+    """The softmaxes within a model over one place, behind parameters that get no gradient because of that."""
+    for index, op in enumerate(facts.ops):
+        inside = op.kind == "softmax" and index not in facts.ending and facts.graph.live[index]
+        if inside and op.value == 1 and any(facts.stuck & {*facts.ops[step].params} for step in facts.before(index)):
+            yield index
 
 
 def double_softmax(facts: Facts) -> Iterator[Suspicion]:
@@ -176,9 +199,28 @@ def _missing_classes(facts: Facts) -> Iterator[Suspicion]:
         )  # fmt: skip
 
 
+def _is_constant(facts: Facts) -> bool:
+    """Whether the loss is the same for any two outputs."""
+    output, loss = facts.output, facts.patient.loss
+    if output is None or loss is None or facts.targets is None:
+        return False
+    generator = np.random.default_rng(0)
+    try:
+        tried = [loss(generator.uniform(0.1, 0.9, output.shape).astype(np.float32), facts.targets) for _ in range(2)]
+    except Exception:  # a user's function may raise anything; it is called properly elsewhere
+        return False
+    return bool(np.isfinite(tried).all() and np.ptp(tried) <= _ROUNDING)
+
+
 def wrong_loss(facts: Facts) -> Iterator[Suspicion]:
-    """The numbers of classes treated as quantities."""
+    """A loss that does not depend on the outputs, or the numbers of classes treated as quantities."""
     y, output = facts.targets, facts.output
+    if output is not None and output.size > len(output) and _is_constant(facts):
+        yield Suspicion(
+            "the loss", f"it is {facts.vitals.loss + 0.0:.3g} whatever the output", "a loss that outputs change",
+            "Compute the loss from the outputs.",
+        )  # fmt: skip
+        return
     if y is None or output is None or facts.loss is None or facts.loss.kind.takes != "values":
         return
     kinds = np.unique(y) if y.size == len(y) else np.array([])

@@ -4,19 +4,19 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fanin.doctor.cures import Cure, can_help, is_better, is_still, redrawn, standardised
 from fanin.doctor.facts import Facts
 from fanin.doctor.linear import linear_share, neighbour_share
+from fanin.doctor.output import lone_shares
 from fanin.doctor.prediction import predicted
 from fanin.doctor.suspicions import Suspicion
-from fanin.records import Op, Vitals
+from fanin.doctor.units import has_dead_layer
+from fanin.records import Op, Severity
 
 __all__ = [
-    "batch_norm_of_one", "collapsed_inputs", "dead_units", "exploding_gradient", "exploding_signal",
-    "gradient_blocked", "heavy_dropout", "linear_stack", "misplaced_norm", "non_finite_signal", "saturated_units",
-    "vanishing_gradient", "vanishing_signal",
+    "batch_norm_of_one", "collapsed_inputs", "exploding_gradient", "exploding_signal", "gradient_blocked",
+    "heavy_dropout", "linear_stack", "misplaced_norm", "non_finite_signal", "vanishing_gradient", "vanishing_signal",
 ]  # fmt: skip
 
 _FACTOR = 1e3
@@ -25,25 +25,11 @@ _FAR = 1e6
 """By so much nothing is left in float16, and little in float32."""
 _ALIKE, _DIFFERENT = 0.995, 0.9
 """Cosine of outputs that can hardly be told apart, and of inputs that can."""
-_BOUNDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "hard_sigmoid": (0.0, 1.0), "hard_tanh": (-1.0, 1.0),
-           "softsign": (-1.0, 1.0), "erf": (-1.0, 1.0), "rnn_tanh": (-1.0, 1.0), "gru": (-1.0, 1.0),
-           "lstm": (-1.0, 1.0)}  # fmt: skip
-"""Between which two numbers a saturating activation, or a recurrent layer's state, lies."""
-_EDGE = 0.01
-"""Share of its range within which an activation counts as saturated: a slope below 4 % of the largest."""
-_MANY = 0.5
-_MOST = 0.9
-_PLACES = 4
-"""Over fewer places a softmax is a gate."""
-_RECTIFIERS = ("relu", "relu6", "crelu")
-_TAILED = ("elu", "celu", "selu", "gelu", "gelu_tanh", "silu", "hard_silu", "mish", "softplus")
-"""Activations that are nearly flat far below 0."""
-_FLAT_SLOPE = 0.02
-_BATCH = 16
-"""Fewer examples say little about units that are always off."""
 _BLOCKS = ("argmax", "argmin", "round", "floor", "ceil", "sign", "detach", "stop_gradient", "heaviside", "one_hot")
 """Steps whose output does not change with their input, or through which no gradient is sent."""
 _DROPPED = 0.8
+_NOTHING = 1e-5
+"""Share of a signal that rounding leaves where it cancels."""
 _LOST = 1e-25
 """A gradient below this may have become 0 a layer further by itself."""
 
@@ -60,13 +46,30 @@ def non_finite_signal(facts: Facts) -> Iterator[Suspicion]:
                 Cure(plan=redrawn(facts)),
             )  # fmt: skip
             return
+    yield from _lost_gradient(facts)
+
+
+def _lost_gradient(facts: Facts) -> Iterator[Suspicion]:
+    """The first step on the way back whose gradient is not finite, where all that went forward was."""
+    lost = [index for index, size in enumerate(facts.vitals.gradient_rms) if math.isinf(size)]
+    if lost:
+        users = facts.graph.users[lost[-1]]
+        where = facts.place(users[0]) if users else "the loss"
+        what = facts.ops[users[0]].name or facts.ops[users[0]].kind if users else "the loss"
+        yield Suspicion(
+            where, f"the gradient is not finite before {what}, though its output is", "finite numbers",
+            "Keep its input away from where the function has no slope (root of 0, logarithm of 0, division by 0): add "
+            "a small number.", Cure(plan=redrawn(facts)),
+        )  # fmt: skip
 
 
 def gradient_blocked(facts: Facts) -> Iterator[Suspicion]:
     """Steps that send no gradient back, so that nothing before them is trained."""
     for index, op in enumerate(facts.ops):
+        if not _blocks(op) or not facts.graph.live[index]:
+            continue
         before = {path for step in facts.before(index) for path in facts.ops[step].params}
-        if _blocks(op) and facts.graph.live[index] and before and not _reached(facts, before):
+        if before and not _reached(facts, before):
             yield Suspicion(
                 facts.place(index), f"{op.name} sends no gradient back: none reaches the {len(before)} parameters "
                 "before it", "a gradient for each parameter",
@@ -85,25 +88,28 @@ def gradient_blocked(facts: Facts) -> Iterator[Suspicion]:
 def _cut(facts: Facts) -> Iterator[Suspicion]:
     """A place that no step shows where the gradient ends: behind it there is one, before it exactly none."""
     zeros = {p.path for p in facts.used if "out" in p.axes and not facts.values(p.path).any()}
-    silent = [i for i in facts.weights if facts.ops[i].params[0] in facts.stuck]
+    silent = [i for i in facts.weights if _is_silent(facts, facts.ops[i].params[0])]
     heard = [i for i in facts.weights if facts.vitals.param_gradients.get(facts.ops[i].params[0], 0.0) > _LOST]
-    if zeros or not silent or not heard or _has_dead_layer(facts):
+    if zeros or not silent or not heard or has_dead_layer(facts) or any(lone_shares(facts)):
         return
     if next((i for i in facts.weights if i > max(silent)), None) != min(heard):  # lost on the way, not cut
         return
+    if max(silent) not in facts.before(min(heard)):  # beside the trained part, as a slow copy of it
+        return
+    # An encoder may be kept as it is on purpose, if what is behind it learns.
+    severity: Severity = "error" if facts.trial is None or can_help(facts) else "warning"
     yield Suspicion(
-        facts.place(max(silent)), f"{facts.ops[max(silent)].params[0]} has a gradient of exactly 0, "
+        facts.place(max(silent)), f"{facts.ops[max(silent)].params[0]} has no gradient, "
         f"{facts.ops[min(heard)].params[0]} behind it has one", "a gradient for each parameter",
-        "Look between the two for what stops the gradient: stop_gradient, detach, a conversion to an array.",
+        "Look between the two for what stops the gradient: no_grad, stop_gradient, detach, a conversion to an array.",
+        severity=severity, unproven=severity,
     )  # fmt: skip
 
 
-def _has_dead_layer(facts: Facts) -> bool:
-    """Whether some activation is off or at its bounds for everything, which sends no gradient either."""
-    known = [(op.name, facts.vitals.quantiles[i]) for i, op in enumerate(facts.ops) if op.kind == "activation"]
-    return any(
-        not np.ptp(each) > 0 or (name in _BOUNDS and _saturated(each, _BOUNDS[name]) > _MOST) for name, each in known
-    )
+def _is_silent(facts: Facts, path: str) -> bool:
+    """Whether a parameter that is to be trained has a gradient of exactly 0, or none at all."""
+    none = math.isnan(facts.vitals.param_gradients.get(path, math.nan)) and path not in facts.setup.frozen
+    return path in facts.stuck or (none and path in facts.params)
 
 
 def _reached(facts: Facts, paths: set[str], *, zero: bool = False) -> bool:
@@ -155,8 +161,16 @@ def batch_norm_of_one(facts: Facts) -> Iterator[Suspicion]:
 
 
 def misplaced_norm(facts: Facts) -> Iterator[Suspicion]:
-    """Normalisation over the units of a layer that has only one, which gives the same whatever it is."""
+    """Normalisation over one unit, or over what is averaged next, which gives the same whatever it is."""
+    sizes = facts.vitals.signal_rms
     for index, op in enumerate(facts.ops):
+        after = [at for at in facts.graph.users[index] if facts.ops[at].kind == "mean"]
+        if op.kind == "norm" and facts.graph.live[index] and any(sizes[at] < _NOTHING * sizes[index] for at in after):
+            yield Suspicion(
+                facts.place(index), "the mean over what was just normalised is 0 whatever the input",
+                "a mean that depends on the input", "Use batch normalisation, or normalise behind the mean.",
+            )  # fmt: skip
+            return
         if op.kind == "norm" and op.name in ("layer", "rms") and op.shape[-1:] == (1,):
             yield Suspicion(
                 facts.place(index), "normalises a single unit: every output is the same", "more than one unit",
@@ -175,100 +189,6 @@ def heavy_dropout(facts: Facts) -> Iterator[Suspicion]:
                 severity="warning", unproven="warning",
             )  # fmt: skip
             return
-
-
-def dead_units(facts: Facts) -> Iterator[Suspicion]:
-    """Units that are off for the whole batch, so that they are neither used nor trained."""
-    found = _dead(facts, facts.vitals)
-    worst = {index: share for index, share in found.items() if share > _MANY}
-    if not worst:
-        yield from _dying(facts, found)
-    else:
-        index, share = next(iter(worst.items()))
-        units = facts.vitals.highest[index].size
-        yield Suspicion(
-            facts.place(index), f"{share:.0%} of {units} units are off for all {facts.ops[index].shape[0]} examples",
-            "a few percent at most",
-            "Set biases to 0 and draw the weights again, or use an activation that does not die (leaky_relu, gelu).",
-            Cure(plan=redrawn(facts, _weights_before(facts, index))), "warning", "warning",
-        )  # fmt: skip
-
-
-def _dead(facts: Facts, vitals: Vitals) -> dict[int, float]:
-    """The share of units that are off for all examples, by activation: below 0, where it is 0 or as good as flat."""
-    found: dict[int, float] = {}
-    for index, op in enumerate(facts.ops):
-        if op.kind == "activation" and op.name in (*_RECTIFIERS, *_TAILED) and facts.graph.live[index]:
-            highest = vitals.highest[index] if index < len(vitals.highest) else np.array([])
-            if highest.size and op.shape[:1] >= (_BATCH,) and np.isfinite(highest).all():
-                off = highest <= 0 if op.name in _RECTIFIERS else _in_the_tail(vitals, index, op.inputs[0])
-                found[index] = float(np.mean(off))
-    return found
-
-
-def _in_the_tail(vitals: Vitals, index: int, source: int) -> NDArray[np.bool_]:
-    """Which units get numbers below 0 alone, and hardly hand on how these differ."""
-    low, high = vitals.lowest[source], vitals.highest[source]
-    if high.shape != vitals.highest[index].shape:
-        return np.zeros(1, bool)
-    passed = vitals.highest[index] - vitals.lowest[index]
-    return np.asarray((high < 0) & (passed < _FLAT_SLOPE * (high - low)))
-
-
-def _dying(facts: Facts, before: dict[int, float]) -> Iterator[Suspicion]:
-    """Units that the first steps of training have turned off, in a model that learns little."""
-    after = _dead(facts, facts.trained) if before and can_help(facts) and facts.trained is not None else {}
-    worst = next((index for index, share in after.items() if share > _MANY), None)
-    if worst is not None and facts.trial is not None:
-        rate = facts.setup.learning_rate
-        yield Suspicion(
-            facts.place(worst), f"{before.get(worst, 0.0):.0%} of the units are off for all examples at the start, "
-            f"{after[worst]:.0%} after {len(facts.trial.losses) - 1} steps", "a share that hardly grows",
-            "Lower the learning rate, or use an activation that does not die (leaky_relu, gelu).",
-            None if rate is None else Cure(learning_rate=0.1 * rate), "warning", "warning",
-        )  # fmt: skip
-
-
-def saturated_units(facts: Facts) -> Iterator[Suspicion]:
-    """Bounded activations at their bounds, where they have no slope."""
-    yield from _one_sided(facts)
-    for index, op in enumerate(facts.ops):
-        bounds = _BOUNDS.get(op.name)
-        if bounds is None or index in facts.ending or not facts.graph.live[index]:
-            continue
-        share = _saturated(facts.vitals.quantiles[index], bounds)
-        if share > _MANY:
-            yield Suspicion(
-                facts.place(index), f"about {share:.0%} of the outputs of {op.name} are within 1 % of its bounds",
-                "a few percent at most", "Draw the weights again, smaller, or standardise what comes in.",
-                Cure(plan=redrawn(facts, frozenset(op.params) or _weights_before(facts, index))), "warning", "warning",
-            )  # fmt: skip
-            return
-
-
-def _one_sided(facts: Facts) -> Iterator[Suspicion]:
-    """Shares within the model, as of an attention, that all go to one place."""
-    for index, op in enumerate(facts.ops):
-        if op.kind != "softmax" or index in facts.ending or not facts.graph.live[index] or op.value < _PLACES:
-            continue
-        # The sum of squared shares is 1 where one place has all, and 1 / n where n places have the same.
-        together = op.value * facts.vitals.signal_rms[index] ** 2
-        if together > _MOST:
-            yield Suspicion(
-                facts.place(index), f"the shares over {op.value:g} places go to one of them: their squares sum to "
-                f"{together:.2f}", f"{1 / op.value:.2g} to {_MANY:g}",
-                "Divide the scores by the square root of their length, and draw queries and keys smaller.",
-                Cure(plan=redrawn(facts)), "warning", "warning",
-            )  # fmt: skip
-            return
-
-
-def _saturated(quantiles: tuple[float, ...], bounds: tuple[float, float]) -> float:
-    """About what share of the numbers with these quantiles, evenly spaced, lies at one of two bounds."""
-    low, high = bounds
-    edge = _EDGE * (high - low)
-    outside = [quantile < low + edge or quantile > high - edge for quantile in quantiles]
-    return float(np.mean(outside)) if outside else 0.0
 
 
 def collapsed_inputs(facts: Facts) -> Iterator[Suspicion]:
@@ -333,12 +253,6 @@ def _as_predicted(facts: Facts, known: list[int], what: str, verb: str) -> str:
     if verb == "shrinks":
         low, high = 1 / high, 1 / low
     return f" (random weights of these sizes: {low:.3g} to {high:.3g})"
-
-
-def _weights_before(facts: Facts, index: int) -> frozenset[str]:
-    """The parameters of the layer that feeds an activation."""
-    steps = [each for each in facts.graph.comes_from(index) if facts.ops[each].kind in ("weight", "norm", "recurrent")]
-    return frozenset(path for each in steps for path in facts.ops[each].params)
 
 
 def _channels(facts: Facts, index: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from fanin.doctor import data, output, parameters, signals, training
+from fanin.doctor import data, output, parameters, signals, training, units
 from fanin.doctor.facts import Facts
 from fanin.doctor.suspicions import Suspicion
 
@@ -53,9 +53,9 @@ _ALL = (
     Check("Outputs and targets meet crosswise", output.broadcast_loss,
           "Every output is pulled towards every target, so the best answer is their mean, whatever the input."),
     Check("A softmax over one unit", output.one_unit_softmax,
-          "Shares sum to 1, so the only share is 1: the output does not depend on the model."),
-    Check("A softmax over the batch", output.softmax_axis,
-          "Examples compete with each other instead of classes."),
+          "Shares sum to 1, so the only share is 1: the loss does not depend on the model."),
+    Check("A softmax over the wrong axis", output.softmax_axis,
+          "Over the batch, examples compete with each other instead of classes; over one place the share is 1."),
     Check("The output's activation does not fit the loss", output.output_activation,
           "The outputs cannot take the values that the loss asks for, and where the activation is flat no gradient "
           "comes back."),
@@ -66,8 +66,9 @@ _ALL = (
           "The loss takes logarithms of numbers that are no probabilities, or clips them, and its gradient is wrong."),
     Check("Targets that no output can reach", output.targets_out_of_range,
           "The output's activation is bounded, or the loss is made for shares: the rest is never reached."),
-    Check("Class numbers as quantities", output.wrong_loss,
-          "A squared error on class numbers says that class 9 is far from class 1."),
+    Check("The loss does not fit the task", output.wrong_loss,
+          "A squared error on class numbers says that class 9 is far from class 1; a loss that no output changes says "
+          "nothing."),
     # Weights that cannot be trained as they are.
     Check("Weights are not finite", parameters.non_finite_weights, "Everything computed from NaN is NaN."),
     Check("Weights were never initialised", parameters.uninitialised_weights,
@@ -80,7 +81,8 @@ _ALL = (
           "A seed that is set again before each layer makes layers that are not independent."),
     Check("Batch normalisation of one number", signals.batch_norm_of_one,
           "A number minus its own mean is 0."),
-    Check("Normalisation of one unit", signals.misplaced_norm, "A number over its own size is 1, whatever it is."),
+    Check("Normalisation leaves nothing", signals.misplaced_norm,
+          "A number over its own size is 1, and the mean of what was given mean 0 is 0, whatever the input."),
     Check("Nearly everything is dropped", signals.heavy_dropout, "What is left is mostly noise."),
     Check("No activation between layers", signals.linear_stack,
           "Linear layers in a row are one linear layer."),
@@ -103,10 +105,11 @@ _ALL = (
     Check("The learning rate is too small", training.learning_rate_too_small,
           "Steps are so short that nothing moves."),
     # What causes look like further on.
-    Check("Numbers overflow", signals.non_finite_signal, "What is not finite stays so.", symptom=True),
-    Check("Units are saturated", signals.saturated_units,
+    Check("Numbers are not finite", signals.non_finite_signal,
+          "What is not finite, forwards or backwards, stays so.", symptom=True),
+    Check("Units are saturated", units.saturated_units,
           "At its bounds an activation has no slope, and sends no gradient back.", symptom=True),
-    Check("Units are dead", signals.dead_units,
+    Check("Units are dead", units.dead_units,
           "A unit that is off or in a flat part for every example has hardly a gradient, and stays so.", symptom=True),
     Check("The signal explodes", signals.exploding_signal, "Each layer enlarges the signal.", symptom=True),
     Check("The signal vanishes", signals.vanishing_signal, "Each layer shrinks the signal.", symptom=True),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.doctor.cures import Cure, can_help, is_still, redrawn, tried
+from fanin.doctor.cures import Cure, can_help, has_moved, is_still, redrawn, tried
 from fanin.doctor.facts import Facts
 from fanin.doctor.scales import is_weight
 from fanin.doctor.suspicions import Suspicion
@@ -61,6 +61,11 @@ def forgotten_parameters(facts: Facts) -> Iterator[Suspicion]:
 
 def unregistered_parameters(facts: Facts) -> Iterator[Suspicion]:
     """Weights that the model uses and does not know of."""
+    if facts.info.made:
+        yield Suspicion(
+            facts.info.made[0], "parameters are made anew at each call", "parameters that stay and are trained",
+            "Build layers in __init__, and call them in forward.",
+        )  # fmt: skip
     lost = facts.setup.unregistered
     if lost:
         yield Suspicion(
@@ -74,7 +79,14 @@ def unused_parameters(facts: Facts) -> Iterator[Suspicion]:
     """Parameters that the outputs do not depend on."""
     used = {param.path for param in facts.used}
     idle = [path for path in facts.params if path not in used and path not in facts.setup.frozen]
-    if idle and facts.ops and not any(op.kind == "other" for op in facts.ops):
+    lost = [path for path in idle if path in facts.info.discarded]
+    if lost:
+        yield Suspicion(
+            lost[0], f"{len(lost)} parameters are computed with, and nothing of it reaches the output",
+            "results that are used", "Look for a result that is never read, or whose name was overwritten.",
+            severity="warning", unproven="warning",
+        )  # fmt: skip
+    elif idle and facts.ops and not any(op.kind == "other" for op in facts.ops):
         yield Suspicion(
             idle[0], f"{len(idle)} parameters are not used on this batch", "parameters that are used",
             "Remove them, or look for a layer that was defined and never called.", severity="info", unproven="info",
@@ -205,11 +217,12 @@ def oscillation(facts: Facts) -> Iterator[Suspicion]:
 
 
 def plateau(facts: Facts) -> Iterator[Suspicion]:
-    """A model that is no better than a constant after all steps, where another start would be."""
+    """A model that is no better than a constant after all steps; an error where another start would be."""
     if facts.trial is not None and not facts.trial.diverged and is_still(facts):
         measure, value = facts.told(facts.trial)
         yield Suspicion(
             "", f"after {len(facts.trial.losses) - 1} steps on this batch the {measure} is {value:.3g}, hardly better "
             "than a constant answer's", "far better than a constant answer",
-            "Initialise the whole model: fanin.init.", Cure(plan=redrawn(facts)), "warning", None,
+            "Initialise the whole model: fanin.init.", Cure(plan=redrawn(facts)), "warning",
+            "info" if has_moved(facts) else "warning",
         )  # fmt: skip

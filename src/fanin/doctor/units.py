@@ -1,0 +1,149 @@
+"""Checks of units that hand on nothing: dead ones, and saturated ones."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fanin.doctor.cures import Cure, can_help, redrawn
+from fanin.doctor.facts import Facts
+from fanin.doctor.suspicions import Suspicion
+from fanin.recipes import trunk
+from fanin.records import Vitals
+
+__all__ = ["dead_units", "has_dead_layer", "saturated_units"]
+
+_BOUNDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "hard_sigmoid": (0.0, 1.0), "hard_tanh": (-1.0, 1.0),
+           "softsign": (-1.0, 1.0), "erf": (-1.0, 1.0), "rnn_tanh": (-1.0, 1.0), "gru": (-1.0, 1.0),
+           "lstm": (-1.0, 1.0)}  # fmt: skip
+"""Between which two numbers a saturating activation, or a recurrent layer's state, lies."""
+_EDGE = 0.01
+"""Share of its range within which an activation counts as saturated: a slope below 4 % of the largest."""
+_PLACES = 4
+"""Over fewer places a softmax is a gate."""
+_RECTIFIERS = ("relu", "relu6", "crelu")
+_TAILED = ("elu", "celu", "selu", "gelu", "gelu_tanh", "silu", "hard_silu", "mish", "softplus")
+"""Activations that are nearly flat far below 0."""
+_FLAT_SLOPE = 0.02
+_BATCH = 16
+"""Fewer examples say little about units that are always off."""
+_MANY = 0.5
+_MOST = 0.9
+
+
+def dead_units(facts: Facts) -> Iterator[Suspicion]:
+    """Units that are off for the whole batch, so that they are neither used nor trained."""
+    sizes = facts.vitals.signal_rms
+    for index, op in enumerate(facts.ops):
+        if op.kind in ("recurrent", "other") and index in trunk(facts.info) and sizes[index] == 0 \
+                and any(sizes[source] > 0 for source in op.inputs):  # fmt: skip
+            yield Suspicion(
+                facts.place(index), f"all outputs of {op.name} are 0 for all {op.shape[0]} examples",
+                "a few percent at most", "Set biases to 0 and draw the weights again, or use another activation.",
+                Cure(plan=redrawn(facts, _weights_before(facts, index))),
+            )  # fmt: skip
+            return
+    found = _dead(facts, facts.vitals)
+    worst = {index: share for index, share in found.items() if share > _MANY}
+    if not worst:
+        yield from _dying(facts, found)
+    else:
+        index, share = next(iter(worst.items()))
+        units = facts.vitals.highest[index].size
+        yield Suspicion(
+            facts.place(index), f"{share:.0%} of {units} units are off for all {facts.ops[index].shape[0]} examples",
+            "a few percent at most",
+            "Set biases to 0 and draw the weights again, or use an activation that does not die (leaky_relu, gelu).",
+            Cure(plan=redrawn(facts, _weights_before(facts, index))), "warning", "warning",
+        )  # fmt: skip
+
+
+def _dead(facts: Facts, vitals: Vitals) -> dict[int, float]:
+    """The share of units that are off for all examples, by activation: below 0, where it is 0 or as good as flat."""
+    found: dict[int, float] = {}
+    for index, op in enumerate(facts.ops):
+        if op.kind == "activation" and op.name in (*_RECTIFIERS, *_TAILED) and facts.graph.live[index]:
+            highest = vitals.highest[index] if index < len(vitals.highest) else np.array([])
+            if highest.size and op.shape[:1] >= (_BATCH,) and np.isfinite(highest).all():
+                off = highest <= 0 if op.name in _RECTIFIERS else _in_the_tail(vitals, index, op.inputs[0])
+                found[index] = float(np.mean(off))
+    return found
+
+
+def _in_the_tail(vitals: Vitals, index: int, source: int) -> NDArray[np.bool_]:
+    """Which units get numbers below 0 alone, and hardly hand on how these differ."""
+    low, high = vitals.lowest[source], vitals.highest[source]
+    if high.shape != vitals.highest[index].shape:
+        return np.zeros(1, bool)
+    passed = vitals.highest[index] - vitals.lowest[index]
+    return np.asarray((high < 0) & (passed < _FLAT_SLOPE * (high - low)))
+
+
+def _dying(facts: Facts, before: dict[int, float]) -> Iterator[Suspicion]:
+    """Units that the first steps of training have turned off, in a model that learns little."""
+    after = _dead(facts, facts.trained) if before and can_help(facts) and facts.trained is not None else {}
+    worst = next((index for index, share in after.items() if share > _MANY), None)
+    if worst is not None and facts.trial is not None:
+        rate = facts.setup.learning_rate
+        yield Suspicion(
+            facts.place(worst), f"{before.get(worst, 0.0):.0%} of the units are off for all examples at the start, "
+            f"{after[worst]:.0%} after {len(facts.trial.losses) - 1} steps", "a share that hardly grows",
+            "Lower the learning rate, or use an activation that does not die (leaky_relu, gelu).",
+            None if rate is None else Cure(learning_rate=0.1 * rate), "warning", "warning",
+        )  # fmt: skip
+
+
+def saturated_units(facts: Facts) -> Iterator[Suspicion]:
+    """Bounded activations at their bounds, where they have no slope."""
+    yield from _one_sided(facts)
+    for index, op in enumerate(facts.ops):
+        bounds = _BOUNDS.get(op.name)
+        if bounds is None or index in facts.ending or not facts.graph.live[index]:
+            continue
+        share = _saturated(facts.vitals.quantiles[index], bounds)
+        if share > _MANY:
+            yield Suspicion(
+                facts.place(index), f"about {share:.0%} of the outputs of {op.name} are within 1 % of its bounds",
+                "a few percent at most", "Draw the weights again, smaller, or standardise what comes in.",
+                Cure(plan=redrawn(facts, frozenset(op.params) or _weights_before(facts, index))), "warning", "warning",
+            )  # fmt: skip
+            return
+
+
+def _one_sided(facts: Facts) -> Iterator[Suspicion]:
+    """Shares within the model, as of an attention, that all go to one place."""
+    for index, op in enumerate(facts.ops):
+        if op.kind != "softmax" or index in facts.ending or not facts.graph.live[index] or op.value < _PLACES:
+            continue
+        # The sum of squared shares is 1 where one place has all, and 1 / n where n places have the same.
+        together = op.value * facts.vitals.signal_rms[index] ** 2
+        if together > _MOST:
+            yield Suspicion(
+                facts.place(index), f"the shares over {op.value:g} places go to one of them: their squares sum to "
+                f"{together:.2f}", f"{1 / op.value:.2g} to {_MANY:g}",
+                "Divide the scores by the square root of their length, and draw queries and keys smaller.",
+                Cure(plan=redrawn(facts)), "warning", "warning",
+            )  # fmt: skip
+            return
+
+
+def _saturated(quantiles: tuple[float, ...], bounds: tuple[float, float]) -> float:
+    """About what share of the numbers with these quantiles, evenly spaced, lies at one of two bounds."""
+    low, high = bounds
+    edge = _EDGE * (high - low)
+    outside = [quantile < low + edge or quantile > high - edge for quantile in quantiles]
+    return float(np.mean(outside)) if outside else 0.0
+
+
+def has_dead_layer(facts: Facts) -> bool:
+    """Whether some activation is off or at its bounds for everything, which sends no gradient either."""
+    known = [(op.name, facts.vitals.quantiles[i]) for i, op in enumerate(facts.ops) if op.kind == "activation"]
+    return any(
+        not np.ptp(each) > 0 or (name in _BOUNDS and _saturated(each, _BOUNDS[name]) > _MOST) for name, each in known
+    )
+
+
+def _weights_before(facts: Facts, index: int) -> frozenset[str]:
+    """The parameters of the layer that feeds an activation."""
+    steps = [each for each in facts.graph.comes_from(index) if facts.ops[each].kind in ("weight", "norm", "recurrent")]
+    return frozenset(path for each in steps for path in facts.ops[each].params)

@@ -1,0 +1,133 @@
+"""`fanin.check` on real PyTorch models whose signal or gradient ends somewhere."""
+
+import pytest
+import torch
+from torch import nn
+
+import fanin
+from tests.test_check import X, Y, codes
+
+
+class Attended(nn.Module):
+    """The rows of a digit, summed up by shares over an axis."""
+
+    def __init__(self, axis):
+        super().__init__()
+        self.score, self.head, self.axis = nn.Linear(8, 1), nn.Linear(8, 10), axis
+
+    def forward(self, x):
+        rows = x.reshape(-1, 8, 8)
+        return self.head((self.score(rows).softmax(self.axis) * rows).sum(1))
+
+
+class Gated(nn.Module):
+    """A gate that is computed, and used or not."""
+
+    def __init__(self, used):
+        super().__init__()
+        self.gate, self.head, self.used = nn.Linear(64, 64), nn.Linear(64, 10), used
+
+    def forward(self, x):
+        gated = torch.sigmoid(self.gate(x)) * x
+        return self.head(gated if self.used else x)
+
+
+class Behind(nn.Module):
+    """Layers that get no gradient, and a head behind them alone, or behind a trained layer beside them as well."""
+
+    def __init__(self, beside):
+        super().__init__()
+        self.slow, self.fast = nn.Linear(64, 12), nn.Linear(64, 20) if beside else None
+        self.head = nn.Linear(32 if beside else 12, 10)
+
+    def forward(self, x):
+        with torch.no_grad():
+            slow = torch.relu(self.slow(x))
+        return self.head(slow if self.fast is None else torch.cat([slow, torch.relu(self.fast(x))], 1))
+
+
+class Deaf(nn.Module):
+    """Gives the same whatever it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(torch.ones_like(x))
+
+
+class Recurrent(nn.Module):
+    """The rows of a digit one after the other, with states that are never below 0."""
+
+    def __init__(self, bias):
+        super().__init__()
+        self.rnn, self.head = nn.RNN(8, 20, nonlinearity="relu", batch_first=True), nn.Linear(20, 10)
+        nn.init.constant_(self.rnn.bias_ih_l0, bias)
+
+    def forward(self, x):
+        return self.head(self.rnn(x.reshape(-1, 8, 8))[0][:, -1])
+
+
+class Fresh(nn.Module):
+    """A layer that is drawn anew at each call."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(20, 10)
+
+    def forward(self, x):
+        return self.head(torch.relu(nn.Linear(64, 20)(x)))
+
+
+class Rooted(nn.Module):
+    """The root of what may be 0, where it has no slope."""
+
+    def __init__(self, least):
+        super().__init__()
+        self.first, self.head, self.least = nn.Linear(64, 20), nn.Linear(20, 10), least
+
+    def forward(self, x):
+        some = self.first(x) * (torch.arange(20) > 3)
+        return self.head(torch.sqrt(some.square() + self.least))
+
+
+def normed(norm):
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 9, 3), nn.ReLU(), nn.Conv2d(9, 12, 3), norm, nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(12, 10),
+    )  # fmt: skip
+
+
+def checked(make):
+    torch.manual_seed(1)
+    return fanin.check(make(), X, Y, optimizer="adam(lr=0.01)")
+
+
+@pytest.mark.parametrize(("make", "code", "where"), [
+    (lambda: Attended(2), "softmax-axis", "softmax"),
+    (lambda: Gated(False), "unused-parameters", "gate.weight"),
+    (lambda: Behind(False), "gradient-blocked", "slow"),
+    (lambda: normed(nn.InstanceNorm2d(12)), "misplaced-norm", "4"),
+    (lambda: normed(nn.GroupNorm(12, 12)), "misplaced-norm", "4"),
+    (lambda: Recurrent(-20.0), "dead-units", "rnn"),
+    (Fresh, "unregistered-parameters", "the model itself"),
+    (lambda: Rooted(0.0), "non-finite-signal", "sqrt(square(x) + 0)"),
+], ids=lambda value: value if isinstance(value, str) else None)  # fmt: skip
+def test_where_a_signal_or_a_gradient_ends(make, code, where):
+    found = checked(make)
+    assert (codes(found)[0], found.findings[0].where) == (code, where)
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Attended(1), lambda: Gated(True), lambda: Behind(True), lambda: normed(nn.BatchNorm2d(12)),
+    lambda: Recurrent(0.0), lambda: Rooted(1e-3),
+], ids=["attended", "gated", "slow copy", "batch norm", "recurrent", "root"])  # fmt: skip
+def test_the_same_models_as_they_should_be(make):
+    assert checked(make).ok
+
+
+def test_a_model_that_learns_nothing_is_not_called_fit_to_be_trained():
+    found = checked(Deaf)
+    assert [(each.code, each.severity) for each in found.findings] == [("plateau", "info")]
+    assert "hardly anything was learned in 50 steps" in found.verdict
