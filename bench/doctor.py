@@ -1,12 +1,14 @@
 """Does `fanin.check` name what keeps a network from training, and leave healthy ones alone?
 
-python bench/doctor.py [--framework torch] [--only WORD ...] [--seeds 1] [--steps 50] [--validate] [--json] [--keep]
+python bench/doctor.py [--framework torch] [--only WORD ...] [--seeds 1] [--steps 50] [--second] [--validate]
+                       [--json] [--keep]
 
 Each network of `corpus` is built anew for each seed and checked with its batch, loss and optimizer. Shown are the
 codes that are right, the first that was named, and all of severity error and warning. Then, with Wilson's 95 %
 intervals over runs: how often each cause was named first (recall), how often it was right where it was named first
 (precision), and how many healthy networks have an error or a warning. A check that raises names nothing.
 
+With --second the second part of `corpus` is taken, whose causes were settled before any doctor had seen them.
 With --validate nothing is checked: each network is trained to show that the corpus holds what it says.
 """
 
@@ -163,13 +165,14 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[""], help="networks whose name or causes have one of these words")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, help="of training in a check (50) or to validate")
+    parser.add_argument("--second", action="store_true", help="take the second part of the corpus")
     parser.add_argument("--validate", action="store_true", help="train the corpus instead of checking it")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--keep", action="store_true", help="write bench/results/doctor.json, or corpus.json")
     options = parser.parse_args()
     os.environ.setdefault("KERAS_BACKEND", "jax")
     warnings.simplefilter("ignore")  # PyTorch's own words on some of the faults
-    found = [case for framework in options.framework or FILES for case in cases(framework)]
+    found = [case for framework in options.framework or FILES for case in cases(framework, options.second)]
     chosen = [case for case in found if any(word in " ".join((case.name, *case.causes)) for word in options.only)]
     if options.validate:
         rows = show_verdicts(validate(chosen, options.seeds, options.steps or STEPS), options.json)
@@ -179,7 +182,8 @@ def main() -> None:
             summary(rows)
     if options.keep:
         wanted = ("fanin", "torch", "keras", "jax", "scikit-learn")
-        keep("corpus" if options.validate else "doctor", rows, {name: metadata.version(name) for name in wanted})
+        name = "corpus" if options.validate else "doctor"
+        keep(f"{name}_second" if options.second else name, rows, {name: metadata.version(name) for name in wanted})
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ __all__ = ["CODES", "Case", "cases", "mend"]
 
 FILES = {framework: (f"{framework}_faulty", f"{framework}_healthy") for framework in ("torch", "keras")}
 """The files of each framework; each has a tuple `CASES`."""
+SECOND = {"torch": ("torch_second_faulty", "torch_second_healthy"), "keras": ("keras_second",)}
+"""The same of a second part, whose cases and causes were settled before any doctor was run on them."""
 CODES = frozenset((
     "uninitialised-weights", "non-finite-weights", "zero-weights", "identical-units", "repeated-weights",
     "weights-too-small", "weights-too-large", "tied-scale", "output-activation", "double-softmax", "one-unit-softmax",
@@ -58,9 +60,10 @@ class Case:
     mended: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
-def cases(framework: str) -> tuple[Case, ...]:
-    """The cases of a framework, which is imported: the faulty ones first."""
-    return tuple(case for file in FILES[framework] for case in import_module(f"corpus.{file}").CASES)
+def cases(framework: str, second: bool = False) -> tuple[Case, ...]:
+    """The cases of a framework, which is imported: the faulty ones first; with `second` those of the second part."""
+    files = (SECOND if second else FILES)[framework]
+    return tuple(case for file in files for case in import_module(f"corpus.{file}").CASES)
 
 
 def mend(case: Case) -> Case:
