@@ -103,6 +103,11 @@ def test_nothing_of_the_model_changes(net):
     assert nnx.Linear.__call__ is call
 
 
+def test_a_gradient_that_is_not_finite_is_infinite():
+    model = nnx.Sequential(nnx.Linear(5, 3, rngs=nnx.Rngs(0)), lambda x: jnp.sqrt((x - jax.lax.stop_gradient(x)) ** 2))
+    assert set(probe(model, X).param_gradients.values()) == {jnp.inf}
+
+
 def test_a_derivative_of_ones_own_is_kept():
     """A straight-through estimator hands its gradient on, where the derivative of a sign is zero."""
 

@@ -286,6 +286,13 @@ def test_a_gradient_that_is_blocked_is_zero_and_one_that_is_not_wanted_is_none()
     assert found.param_gradients["head/kernel"] > 0
 
 
+def test_a_gradient_that_is_not_finite_is_infinite() -> None:
+    inputs = keras.Input((7,))
+    hidden = layers.Dense(5, name="hidden")(inputs)
+    model = keras.Model(inputs, ops.sqrt(ops.square(hidden - ops.stop_gradient(hidden))))
+    assert probe(model, X).param_gradients["hidden/kernel"] == math.inf
+
+
 def test_half_precision_is_measured_in_float32() -> None:
     inputs = keras.Input((7,))
     model = keras.Model(inputs, layers.Dense(5, dtype="float16", use_bias=False, name="d")(inputs))

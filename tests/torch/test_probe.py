@@ -208,6 +208,12 @@ def test_a_loss_that_depends_on_nothing_gives_no_gradients():
     assert (none.param_gradients, none.gradient_rms[0] > 0) == ({}, True)
 
 
+def test_a_gradient_that_is_not_finite_is_infinite_and_told_from_none():
+    layer = nn.Linear(4, 3)
+    found = probe(layer, numbers(5, 4), numbers(5, 3), lambda out, y: torch.sqrt((out - out.detach()).square()).mean())
+    assert (found.gradient_rms[-1], found.param_gradients["weight"]) == (math.inf, math.inf)
+
+
 def broken(outputs, targets):
     raise KeyError("no such head")
 
