@@ -92,6 +92,18 @@ class Rooted(nn.Module):
         return self.head(torch.sqrt(some.square() + self.least))
 
 
+class Own(nn.Module):
+    """Returns its loss with its outputs, as the models of transformers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(64, 40), nn.Linear(40, 10)
+
+    def forward(self, x, labels=None):
+        logits = self.head(torch.relu(self.first(x)))
+        return {"loss": None if labels is None else nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
 def normed(norm):
     return nn.Sequential(
         nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 9, 3), nn.ReLU(), nn.Conv2d(9, 12, 3), norm, nn.AdaptiveAvgPool2d(1),
@@ -125,6 +137,19 @@ def test_where_a_signal_or_a_gradient_ends(make, code, where):
 ], ids=["attended", "gated", "slow copy", "batch norm", "recurrent", "root"])  # fmt: skip
 def test_the_same_models_as_they_should_be(make):
     assert checked(make).ok
+
+
+def test_a_loss_that_the_model_returns_is_the_one_to_train():
+    torch.manual_seed(1)
+    model = Own()
+    found = fanin.check(model, {"x": X, "labels": Y}, optimizer="adam(lr=0.01)")
+    assert found.ok
+    assert found.vitals.loss == pytest.approx(float(model(X, Y)["loss"].detach()))
+    assert found.trial.losses[-1] < 0.5 * found.trial.losses[0]
+    nn.init.zeros_(model.first.weight)
+    found = fanin.check(model, {"x": X, "labels": Y}, optimizer="adam(lr=0.01)")
+    assert (codes(found)[0], found.findings[0].where) == ("zero-weights", "first.weight")
+    assert fanin.check(Own(), {"x": X}).trial is None
 
 
 def test_a_model_that_learns_nothing_is_not_called_fit_to_be_trained():

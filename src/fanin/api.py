@@ -280,7 +280,8 @@ def check(
         model: As in `describe`.
         x: A batch of inputs, as `describe` takes an example; 64 examples or more tell most. Where none is given one
             is made up, and the notes say so.
-        y: Its targets; without them neither the loss nor any training is looked at.
+        y: Its targets; without them neither the loss nor any training is looked at, unless the model returns a loss
+            itself, as those of ``transformers`` do where labels are among their inputs.
         loss: As the framework has it: a function, an object or a name. Where nothing is said a compiled Keras
             model's own, else a cross-entropy for whole numbers and the mean squared error for others.
         optimizer: The optimizer, or a text such as ``adam`` or ``sgd(lr=0.1)``. Its learning rate is looked at; where

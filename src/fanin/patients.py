@@ -1,5 +1,6 @@
 """A model with its batch, made ready for the doctor: whatever framework it is of, and whatever was not said."""
 
+import math
 from collections.abc import Mapping
 from functools import partial
 from types import ModuleType
@@ -43,6 +44,10 @@ def admitted(
     except ModelError as error:  # why the loss refuses these outputs is for the doctor to find
         refusal = error
         info, vitals = _observed(adapter, model, x, None, None, mode)
+    owns = y is None and loss is None and math.isfinite(vitals.loss)
+    if owns:
+        loss = adapter.own_loss
+        notes.append("The loss is the one that the model returns.")
 
     def train(*, example: Any = None, targets: Any = None, learning_rate: float | None = None, **changed: Any) -> Any:
         """A copy, trained with what is changed."""
@@ -58,7 +63,7 @@ def admitted(
         found: Vitals = adapter.probe(model, x, y, loss, values=values, **mode)
         return found
 
-    trains = y is not None and steps > 0 and bool(vitals.param_gradients) and refusal is None
+    trains = (y is not None or owns) and steps > 0 and bool(vitals.param_gradients) and refusal is None
     patient = Patient(
         info, vitals, adapter.setup(model, optimizer, loss), x, None if y is None else np.asarray(y),
         partial(adapter.values, model), None if y is None else adapter.loss_function(loss), train if trains else None,

@@ -1,7 +1,7 @@
 """Losses as users give them: a name in `torch.nn.functional`, a module, or any function of outputs and targets."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from fanin.errors import InvalidValueError, ModelError, unknown_name
 from fanin.initializers import parse_call
 from fanin.torch.running import arguments, preserved, tensors_of
 
-__all__ = ["Loss", "loss_function", "loss_of", "targets_of"]
+__all__ = ["Loss", "loss_function", "loss_of", "own_loss", "targets_of"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,21 @@ def loss_of(loss: Any) -> Loss:
         )
     inner = loss.func if isinstance(loss, partial) else loss
     return Loss(getattr(inner, "__name__", type(inner).__name__), loss)
+
+
+def own_loss(outputs: Any, targets: Any = None) -> Any:
+    """The loss that a model returns with its outputs, as those of ``transformers`` do if labels are among their inputs.
+
+    Returns:
+        None where it returns none.
+
+    Example:
+        >>> own_loss({"loss": torch.tensor(2.0), "logits": torch.zeros(3)}), own_loss(torch.zeros(3))
+        (tensor(2.), None)
+    """
+    found = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
+    single = isinstance(found, Tensor) and found.is_floating_point() and found.numel() == 1
+    return found if single else None
 
 
 def _known() -> dict[str, Callable[..., Any]]:

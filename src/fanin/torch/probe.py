@@ -14,7 +14,7 @@ from fanin.errors import ModelError
 from fanin.records import ModelInfo, Vitals
 from fanin.torch.fused import FUSED
 from fanin.torch.layouts import read_all, write
-from fanin.torch.losses import loss_of, targets_of
+from fanin.torch.losses import loss_of, own_loss, targets_of
 from fanin.torch.record import Recorder, Value
 from fanin.torch.running import arguments, calling, need_values, preserved, swap, tensors_of
 from fanin.torch.steps import Steps
@@ -46,7 +46,8 @@ def probe(
         example: As in `describe`.
         targets: What the loss wants; without a loss, nothing.
         loss: A module, a function of outputs and targets, or a name in `torch.nn.functional`. Without one, gradients
-            are those of the sum of all outputs times fixed standard normal numbers.
+            are those of the loss that the model returns itself (``outputs.loss``), or else of the sum of all outputs
+            times fixed standard normal numbers.
         values: From paths to arrays that parameters have in this run in place of their own.
 
     Returns:
@@ -117,7 +118,8 @@ def observe(
             with recording(meter):
                 output = model(*args, **kwargs)
             results = tuple(numbers_of(each) for each in tensors_of(output))
-            made = _random_sum(output) if found is None else found(output, targets_of(model, targets))
+            lost = own_loss(output) if found is None else found(output, targets_of(model, targets))
+            made = _random_sum(output) if lost is None else lost
             info, steps = info_of(model, plain, finished(meter, output))
             wanted = {each if each.twin is None else each.twin for each in steps.values}
             meter.measure_views(wanted)
@@ -126,7 +128,7 @@ def observe(
         finally:
             meter.give_back()
     meter.measure_parameters(leaves, gradients, wanted)
-    value = math.nan if found is None or made is None else float(made.detach())
+    value = math.nan if lost is None else float(lost.detach())
     return info, _vitals(info, steps, meter, value, results)
 
 
