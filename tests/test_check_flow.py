@@ -92,6 +92,17 @@ class Rooted(nn.Module):
         return self.head(torch.sqrt(some.square() + self.least))
 
 
+class Last(nn.Module):
+    """A readout of the last state of a recurrent layer."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.states, self.head = kind(3, 16, batch_first=True), nn.Linear(16, 3)
+
+    def forward(self, x):
+        return self.head(self.states(x)[0][:, -1])
+
+
 class Own(nn.Module):
     """Returns its loss with its outputs, as the models of transformers do."""
 
@@ -137,6 +148,22 @@ def test_where_a_signal_or_a_gradient_ends(make, code, where):
 ], ids=["attended", "gated", "slow copy", "batch norm", "recurrent", "root"])  # fmt: skip
 def test_the_same_models_as_they_should_be(make):
     assert checked(make).ok
+
+
+@pytest.mark.parametrize(("kind", "words"), [(nn.LSTM, "lstm"), (nn.RNN, "rnn_tanh")])
+def test_states_that_forget_are_told_by_keeping_them(kind, words):
+    """Nothing is seen after the first of 30 steps; with open gates, or the identity, it is kept."""
+    torch.manual_seed(1)
+    x = torch.zeros(96, 30, 3)
+    x[:, 0] = torch.randn(96, 3)
+    y = x[:, 0].argmax(1)
+    model = Last(kind)
+    if kind is nn.LSTM:
+        nn.init.constant_(model.states.bias_ih_l0[16:32], -6.0)
+    found = fanin.check(model, x, y, optimizer="adam(lr=0.003)")
+    assert (codes(found), found.findings[0].where) == (["vanishing-gradient"], "states")
+    assert found.findings[0].observed.startswith(f"what {words} saw")
+    assert found.findings[0].outcome.helps
 
 
 def test_a_loss_that_the_model_returns_is_the_one_to_train():

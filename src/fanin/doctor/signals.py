@@ -10,6 +10,7 @@ from fanin.doctor.facts import Facts
 from fanin.doctor.linear import linear_share, neighbour_share
 from fanin.doctor.output import lone_shares
 from fanin.doctor.prediction import predicted
+from fanin.doctor.states import forgotten
 from fanin.doctor.suspicions import Suspicion
 from fanin.doctor.units import has_dead_layer
 from fanin.records import Op, Severity
@@ -218,7 +219,13 @@ def exploding_signal(facts: Facts) -> Iterator[Suspicion]:
 
 
 def vanishing_gradient(facts: Facts) -> Iterator[Suspicion]:
-    """A gradient that shrinks on its way back."""
+    """A gradient that shrinks on its way back, through layers or through time."""
+    for index, cure in forgotten(facts):
+        yield Suspicion(
+            facts.place(index), f"what {facts.ops[index].name} saw at its first steps is forgotten at the last",
+            "a state that is kept", "Start with forget gates open (a bias of 1 or more), or the identity between the "
+            "states of a plain recurrent layer.", cure, "warning", None,
+        )  # fmt: skip
     yield from _drift(facts, facts.vitals.gradient_rms, facts.hidden[::-1], "gradient", "shrinks")
 
 

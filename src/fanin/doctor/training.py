@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fanin.doctor.cures import Cure, can_help, has_moved, is_still, redrawn, tried
 from fanin.doctor.facts import Facts
 from fanin.doctor.scales import is_weight
+from fanin.doctor.states import forgets
 from fanin.doctor.suspicions import Suspicion
 from fanin.recipes.audit import audit
 from fanin.records import Trial
@@ -116,7 +117,8 @@ def learning_rate_too_small(facts: Facts) -> Iterator[Suspicion]:
         if rate is None or facts.explained
         else [tried(facts, Cure(learning_rate=rate * factor)) for factor in _LOWERED]
     )
-    if is_still(facts) and not any(outcome is not None and outcome.helps for outcome in lowered):
+    helped = any(outcome is not None and outcome.helps for outcome in lowered)
+    if is_still(facts) and not helped and (facts.explained or not forgets(facts)):
         yield from _rate(facts, _RAISED, "small")
 
 
