@@ -19,7 +19,7 @@ import keras  # noqa: E402
 from corpus import CODES, FILES, Case, cases, mend  # noqa: E402
 from corpus.validate import quality, seed_all, split  # noqa: E402
 
-CASES = {framework: cases(framework) for framework in FILES}
+CASES = {framework: (*cases(framework), *cases(framework, second=True)) for framework in FILES}
 EVERY = [case for found in CASES.values() for case in found]
 
 
@@ -64,19 +64,20 @@ def test_names_are_unique_and_causes_are_known(framework: str) -> None:
         assert split(case.optimizer)[1][{"torch": "lr", "keras": "learning_rate"}[framework]] > 0
 
 
-@pytest.mark.parametrize(("framework", "faulty", "healthy"), [("torch", 40, 40), ("keras", 30, 30)])
+@pytest.mark.parametrize(("framework", "faulty", "healthy"), [("torch", 70, 60), ("keras", 40, 40)])
 def test_there_are_enough_of_both(framework: str, faulty: int, healthy: int) -> None:
     assert sum(bool(case.causes) for case in CASES[framework]) >= faulty
     assert sum(not case.causes for case in CASES[framework]) >= healthy
 
 
+@pytest.mark.filterwarnings("ignore:.*softmax over axis")  # what is wrong with some of them
 @pytest.mark.parametrize("case", EVERY, ids=lambda case: f"{case.framework} {case.name}")
 def test_it_is_built_and_fits_its_data(case: Case) -> None:
     x, y = case.data()
     again = case.data()[1]
     np.testing.assert_array_equal(y, again)
     assert all(len(part) == len(y) for part in (x if isinstance(x, tuple) else (x,)))
-    assert len(y) <= 256
+    assert len(y) <= 400
     assert first(outputs(case)).shape[0] == len(y)
 
 
@@ -86,6 +87,12 @@ def test_a_mended_case_has_a_loss(case: Case) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert torch.isfinite(cured.loss(outputs(cured), torch.from_numpy(cured.data()[1])))
+
+
+def test_the_page_has_the_kept_results() -> None:
+    from doctor import BEGIN, END, PAGE, table
+
+    assert f"{BEGIN}\n{table()}\n{END}" in PAGE.read_text()
 
 
 def test_quality_is_the_share_of_the_way_to_perfection() -> None:

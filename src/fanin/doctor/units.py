@@ -33,16 +33,7 @@ _MOST = 0.9
 
 def dead_units(facts: Facts) -> Iterator[Suspicion]:
     """Units that are off for the whole batch, so that they are neither used nor trained."""
-    sizes = facts.vitals.signal_rms
-    for index, op in enumerate(facts.ops):
-        if op.kind in ("recurrent", "other") and index in trunk(facts.info) and sizes[index] == 0 \
-                and any(sizes[source] > 0 for source in op.inputs):  # fmt: skip
-            yield Suspicion(
-                facts.place(index), f"all outputs of {op.name} are 0 for all {op.shape[0]} examples",
-                "a few percent at most", "Set biases to 0 and draw the weights again, or use another activation.",
-                Cure(plan=redrawn(facts, _weights_before(facts, index))),
-            )  # fmt: skip
-            return
+    yield from _silent(facts)
     found = _dead(facts, facts.vitals)
     worst = {index: share for index, share in found.items() if share > _MANY}
     if not worst:
@@ -56,6 +47,21 @@ def dead_units(facts: Facts) -> Iterator[Suspicion]:
             "Set biases to 0 and draw the weights again, or use an activation that does not die (leaky_relu, gelu).",
             Cure(plan=redrawn(facts, _weights_before(facts, index))), "warning", "warning",
         )  # fmt: skip
+
+
+def _silent(facts: Facts) -> Iterator[Suspicion]:
+    """Recurrent layers and steps that are not understood, on the way of all signals, that give 0 for everything."""
+    sizes = facts.vitals.signal_rms
+    for index in trunk(facts.info):
+        op = facts.ops[index]
+        hears = any(sizes[source] > 0 for source in op.inputs)
+        if op.kind in ("recurrent", "other") and sizes[index] == 0 and hears:
+            yield Suspicion(
+                facts.place(index), f"all outputs of {op.name} are 0 for all {op.shape[0]} examples",
+                "a few percent at most", "Set biases to 0 and draw the weights again, or use another activation.",
+                Cure(plan=redrawn(facts, frozenset(op.params) or _weights_before(facts, index))),
+            )  # fmt: skip
+            return
 
 
 def _dead(facts: Facts, vitals: Vitals) -> dict[int, float]:
