@@ -2,6 +2,7 @@
 
 python bench/doctor.py [--framework torch] [--only WORD ...] [--seeds 1] [--steps 50] [--second] [--validate]
                        [--json] [--keep]
+python bench/doctor.py --docs
 
 Each network of `corpus` is built anew for each seed and checked with its batch, loss and optimizer. Shown are the
 codes that are right, the first that was named, and all of severity error and warning. Then, with Wilson's 95 %
@@ -10,6 +11,7 @@ intervals over runs: how often each cause was named first (recall), how often it
 
 With --second the second part of `corpus` is taken, whose causes were settled before any doctor had seen them.
 With --validate nothing is checked: each network is trained to show that the corpus holds what it says.
+With --docs nothing is run: the kept results are written into docs/check.md.
 """
 
 import argparse
@@ -21,13 +23,15 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 
-from common import keep
+from common import RESULTS, keep
 from corpus import FILES, Case, cases
 from corpus.validate import STEPS, Verdict, seed_all, validate
 
 NAMED, FALSE = 0.8, 0.02
 """What must be reached: causes named first, and at most so many healthy networks with an error."""
+PAGE = Path(__file__).parents[1] / "docs" / "check.md"
 SHOWN = 90
 """Characters of an error that the table shows."""
 
@@ -151,6 +155,38 @@ def show_verdicts(verdicts: Iterable[Verdict], as_json: bool) -> list[Verdict]:
     return rows
 
 
+KEPT = {
+    "doctor": "the corpus that the checks were made with",
+    "doctor_second_before": "a second corpus, by somebody who did not know the checks: before anything was mended",
+    "doctor_second": "the same after what it showed was mended",
+}
+"""The kept results that docs/check.md shows, and what they are of."""
+BEGIN, END = "<!-- written by bench/doctor.py --docs -->", "<!-- end -->"
+
+
+def table() -> str:
+    """The kept results as a table in Markdown."""
+    lines = ["| networks | causes named first | healthy with an error | with a warning |", "|---|---|---|---|"]
+    for name, words in KEPT.items():
+        rows = json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+        faulty, healthy = [row for row in rows if row["causes"]], [row for row in rows if not row["causes"]]
+        counts = (
+            (sum(row["first"] in row["causes"] for row in faulty), len(faulty)),
+            (sum(bool(row["errors"] or row["raised"]) for row in healthy), len(healthy)),
+            (sum(bool(row["warnings"]) for row in healthy), len(healthy)),
+        )
+        lines.append(f"| {words} | " + " | ".join(" ".join(share(*each).split()) for each in counts) + " |")
+    return "\n".join(lines)
+
+
+def write_docs() -> None:
+    """Put the table into docs/check.md, between its marks."""
+    text = PAGE.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}")
+
+
 def checks(chosen: Iterable[Case], seeds: int, steps: int, as_json: bool) -> Iterator[Checked]:
     for case in chosen:
         for seed in range(seeds):
@@ -169,7 +205,11 @@ def main() -> None:
     parser.add_argument("--validate", action="store_true", help="train the corpus instead of checking it")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--keep", action="store_true", help="write bench/results/doctor.json, or corpus.json")
+    parser.add_argument("--docs", action="store_true", help="only write docs/check.md from what is kept")
     options = parser.parse_args()
+    if options.docs:
+        write_docs()
+        return
     os.environ.setdefault("KERAS_BACKEND", "jax")
     warnings.simplefilter("ignore")  # PyTorch's own words on some of the faults
     found = [case for framework in options.framework or FILES for case in cases(framework, options.second)]
