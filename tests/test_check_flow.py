@@ -179,6 +179,16 @@ def test_a_loss_that_the_model_returns_is_the_one_to_train():
     assert fanin.check(Own(), {"x": X}).trial is None
 
 
+@pytest.mark.parametrize(("rate", "severity"), [(0.01, "info"), (1e-7, "warning")])
+def test_layers_of_the_same_numbers_are_a_warning_where_nothing_is_learned(rate, severity):
+    layers = []
+    for units in (64, 30, 30):
+        torch.manual_seed(1)
+        layers += [nn.Linear(units, 30), nn.Tanh()]
+    found = fanin.check(nn.Sequential(*layers, nn.Linear(30, 10)), X, Y, optimizer=f"adam(lr={rate})")
+    assert {each.severity for each in found.findings if each.code == "repeated-weights"} == {severity}
+
+
 def test_a_model_that_learns_nothing_is_not_called_fit_to_be_trained():
     found = checked(Deaf)
     assert [(each.code, each.severity) for each in found.findings] == [("plateau", "info")]

@@ -5,13 +5,13 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.doctor.cures import Cure, redrawn
+from fanin.doctor.cures import Cure, can_help, redrawn
 from fanin.doctor.facts import Facts
 from fanin.doctor.scales import OFF, is_weight
 from fanin.doctor.suspicions import Suspicion
 from fanin.recipes.audit import unwritten
 from fanin.recipes.repeats import beginning, repeats
-from fanin.records import ParamInfo
+from fanin.records import ParamInfo, Severity
 
 __all__ = [
     "distinct_units", "identical_units", "non_finite_weights", "repeated_weights", "tied_scale",
@@ -110,11 +110,13 @@ def repeated_weights(facts: Facts) -> Iterator[Suspicion]:
         if first is not None:
             starts[param.path] = first
     repeated = {path: others for path, others in repeats(starts).items() if others}
+    # Copies of a layer, as nn.TransformerEncoder makes them, do no harm to a model that learns.
+    severity: Severity = "warning" if facts.trial is None or can_help(facts) else "info"
     for path, others in repeated.items():
         yield Suspicion(
             path, f"begins with the same random numbers as {', '.join(others[:3])}", "numbers of its own",
             "Do not set the seed again before each layer, and do not copy layers without drawing them again.",
-            severity="warning", unproven="warning",
+            severity=severity, unproven=severity,
         )  # fmt: skip
         return
 
