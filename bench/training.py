@@ -99,6 +99,12 @@ SETUPS = (
           (1, 28, 28), "he_normal", "mnist", "sgd"),
     _mlp(50, "silu", "keras"),
     _mlp(20, "sigmoid", "keras"),
+    _mlp(100, "tanh", "keras"),
+    Setup("vgg", "keras", "keras_networks:vgg", {"size": 8, "channels": 1}, (8, 8, 1), "he_normal"),
+    Setup("lstm", "keras", "keras_networks:recurrent", {"length": 8, "features": 8, "width": 32}, (8, 8),
+          "glorot_uniform"),
+    Setup("transformer 6 pre-norm", "keras", "keras_networks:transformer", {"depth": 6, "length": 8, **ENCODER}, (8, 8),
+          "glorot_uniform"),
 )  # fmt: skip
 
 
