@@ -150,6 +150,13 @@ def test_the_same_models_as_they_should_be(make):
     assert checked(make).ok
 
 
+def test_parameters_that_another_is_computed_from_are_used():
+    layer = nn.utils.parametrizations.weight_norm
+    model = nn.Sequential(layer(nn.Linear(64, 30)), nn.ReLU(), layer(nn.Linear(30, 10)))
+    assert fanin.describe(model, X).discarded == ()
+    assert fanin.describe(Gated(False), X).discarded == ("gate.weight", "gate.bias")
+
+
 @pytest.mark.parametrize(("kind", "words"), [(nn.LSTM, "lstm"), (nn.RNN, "rnn_tanh")])
 def test_states_that_forget_are_told_by_keeping_them(kind, words):
     """Nothing is seen after the first of 30 steps; with open gates, or the identity, it is kept."""

@@ -1,6 +1,6 @@
 """A model described by running it once: on shapes alone where that can be, else on the example itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +15,7 @@ from fanin.torch.functions import TABLE
 from fanin.torch.fused import FUSED
 from fanin.torch.layouts import parameters, read_all
 from fanin.torch.readings import Reader
-from fanin.torch.record import Recorder, Value, is_real
+from fanin.torch.record import Recorder, Value, is_real, values_in
 from fanin.torch.roles import informed
 from fanin.torch.running import arguments, calling, preserved, swap, tensors_of, uncompiled
 from fanin.torch.steps import Steps
@@ -75,15 +75,27 @@ def info_of(model: nn.Module, plain: ModelInfo, trace: Trace) -> tuple[ModelInfo
             first.setdefault(note, value.place or "the model itself")
     notes.update(dict.fromkeys(f"{note} (first met in {place})." for note, place in first.items()))
     ops = steps.ops(number)
-    used = {path for op in ops for path in op.params}
     taken = {value.path for value in trace.recorder.values if value.kind == "param" and value.index >= 0}
+    lost = taken - _reaching(trace.outputs) - {path for op in ops for path in op.params}
     info = replace(
         plain, params=informed(plain.params, steps), ops=ops, notes=tuple(notes),
         outputs=tuple(at[value] for value in steps.outputs),
         made=tuple(trace.recorder.made),
-        discarded=tuple(param.path for param in plain.params if param.path in taken - used),
+        discarded=tuple(param.path for param in plain.params if param.path in lost),
     )  # fmt: skip
     return info, steps
+
+
+def _reaching(outputs: Iterable[Value]) -> set[str]:
+    """The paths of the parameters that some values were computed from."""
+    waiting, found = list(outputs), set[Value]()
+    while waiting:
+        value = waiting.pop()
+        if value not in found:
+            found.add(value)
+            call = value.call
+            waiting.extend([] if call is None else [*values_in(call.args), *values_in(call.kwargs)])
+    return {value.path for value in found if value.kind == "param"}
 
 
 # ------------------------------------------------------------------------------------------------------- runs
