@@ -235,6 +235,15 @@ def test_report_must_not_overwrite_the_store(fanin, toy, tmp_path):
     assert made(tmp_path) == []
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C interrupts, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_interruption_exits_130_and_keeps_finished_runs(fanin, toy, tmp_path, monkeypatch, unmeasured):
     from fanin.progress import Lines
 

@@ -14,7 +14,7 @@ from fanin.recipes.verdicts import planned
 from fanin.records import Outcome, Plan, Trial
 
 __all__ = [
-    "Cure", "can_help", "drawn", "features", "has_moved", "is_better", "is_still", "redrawn", "standardised", "tried",
+    "Cure", "can_help", "drawn", "features", "has_fallen", "is_better", "is_still", "redrawn", "standardised", "tried",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -147,13 +147,15 @@ def can_help(facts: Facts) -> bool:
 
 def is_still(facts: Facts) -> bool:
     """Whether the model as it is has not begun to learn, or its loss has hardly moved."""
-    return facts.trial is not None and (facts.learned < _STILL or not has_moved(facts))
-
-
-def has_moved(facts: Facts) -> bool:
-    """Whether training has changed the loss of the model as it is."""
     trial = facts.trial
-    return trial is not None and abs(trial.losses[-1] - trial.losses[0]) > _MOVED * abs(trial.losses[0])
+    moved = trial is not None and abs(trial.losses[-1] - trial.losses[0]) > _MOVED * abs(trial.losses[0])
+    return trial is not None and (facts.learned < _STILL or not moved)
+
+
+def has_fallen(facts: Facts) -> bool:
+    """Whether training has lowered the loss of the model as it is."""
+    trial = facts.trial
+    return trial is not None and trial.losses[0] - trial.losses[-1] > _MOVED * abs(trial.losses[0])
 
 
 def _is_ahead(before: Trial, after: Trial) -> bool:

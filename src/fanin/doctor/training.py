@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.doctor.cures import Cure, can_help, has_moved, is_still, redrawn, tried
+from fanin.doctor.cures import Cure, can_help, has_fallen, is_still, redrawn, tried
 from fanin.doctor.facts import Facts
 from fanin.doctor.scales import is_weight
 from fanin.doctor.states import forgets
@@ -226,5 +226,5 @@ def plateau(facts: Facts) -> Iterator[Suspicion]:
             "", f"after {len(facts.trial.losses) - 1} steps on this batch the {measure} is {value:.3g}, hardly better "
             "than a constant answer's", "far better than a constant answer",
             "Initialise the whole model: fanin.init.", Cure(plan=redrawn(facts)), "warning",
-            "info" if has_moved(facts) else "warning",
+            "info" if has_fallen(facts) else "warning",
         )  # fmt: skip
