@@ -60,6 +60,11 @@ def test_recipes_that_look_at_data_are_refused(decide, name):
     assert f"fanin.init(model, '{name}', calibrate=x)" in caught.value.hint
 
 
+def test_recipes_take_no_parameters(decide):
+    with pytest.raises(UnknownNameError, match=r"The recipe auto takes no parameters\. Given: x"):
+        decide(init=["auto(x=1)"])
+
+
 def test_digits_brings_its_own_model():
     decided = experiment(task="digits")
     assert (decided.model.text, decided.settings.epochs, decided.settings.batch_size) == ("mlp:128x128", 20, 32)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LOSSES", "Kind", "Loss", "identified"]
+__all__ = ["LOSSES", "Kind", "Loss", "answers", "identified"]
 
 Floats = NDArray[np.float64]
 Takes = Literal["logits", "probabilities", "log-probabilities", "values"]
@@ -131,16 +131,26 @@ def identified(
         >>> found.kind.name, found.reduction
         ('mean squared error', 'sum')
     """
-    generator = np.random.default_rng(0)
-    draws = [generator.uniform(_LEAST, _MOST, shape) for _ in range(2)]
-    try:
-        given = [float(function(draw.astype(np.float32), targets)) for draw in draws]
-    except Exception:  # a user's function may raise anything; it is called properly elsewhere
+    found = answers(function, shape, targets)
+    if found is None:
         return None
+    draws, given = found
     return next(
         (loss for loss in _candidates(shape, targets) if np.allclose(
             given, [_value(loss, draw, targets) for draw in draws], rtol=_TOLERANCE, atol=0)), None,
     )  # fmt: skip
+
+
+def answers(
+    function: Callable[[NDArray[Any], NDArray[Any]], float], shape: tuple[int, ...], targets: NDArray[Any]
+) -> tuple[list[Floats], list[float]] | None:
+    """Two random outputs, and what a loss function gives for them; None for one that raises."""
+    generator = np.random.default_rng(0)
+    draws = [generator.uniform(_LEAST, _MOST, shape) for _ in range(2)]
+    try:
+        return draws, [float(function(draw.astype(np.float32), targets)) for draw in draws]
+    except Exception:  # a user's function may raise anything; it is called properly elsewhere
+        return None
 
 
 def _candidates(shape: tuple[int, ...], targets: NDArray[Any]) -> Iterator[Loss]:

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from types import MappingProxyType
 from typing import Literal
 
-from fanin.errors import InvalidValueError, unknown_name
+from fanin.errors import InvalidValueError, UnknownNameError, unknown_name
 from fanin.initializers import INITIALIZERS, canonical, parse_call
 from fanin.initializers.specs import SPELLINGS
 from fanin.recipes import defaults, published, transformers
@@ -103,9 +103,10 @@ def identified(given: str | Init) -> Init:
     if found is None:
         return _initializer(given)
     if found.tuning:
+        plain = (name for name, each in RECIPES.items() if not each.tuning and name not in SPELLINGS)
         raise InvalidValueError(
             "The recipe looks at data, which it does not get here", given=found.name,
-            allowed="an initializer, " + ", ".join(name for name, each in RECIPES.items() if not each.tuning),
+            allowed=f"an initializer, {', '.join(plain)}",
             hint=f"fanin.init(model, {found.name!r}, calibrate=x) applies it.",
         )  # fmt: skip
     return Init(found.name, fanin=version("fanin"))
@@ -120,6 +121,8 @@ def _found(given: str | Init) -> Recipe | None:
 
 def _initializer(given: str | Init) -> Init:
     call = parse_call(given, "initializer") if isinstance(given, str) else given
+    if call.name not in SPELLINGS and _found(call.name) is not None:
+        raise UnknownNameError(f"The recipe {call.name} takes no parameters", given=", ".join(call.params))
     if call.name not in SPELLINGS:
         raise unknown_name("recipe or initializer", call.name, {*RECIPES, *_ALIASES, *INITIALIZERS})
     return canonical(given)
