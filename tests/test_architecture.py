@@ -121,7 +121,7 @@ def test_the_public_names_are_sorted_and_there() -> None:
     assert fanin.__all__ == sorted(fanin.__all__)
     assert fanin.__all__ == [
         *("FaninError", "Init", "Plan", "__version__", "audit", "canonical", "check", "compare", "describe"),
-        *("init", "make_task", "plan", "sample"),
+        *("init", "make_task", "plan", "plot_updates", "sample"),
     ]
     assert dir(fanin) == fanin.__all__
     with pytest.raises(AttributeError, match="nothing"):

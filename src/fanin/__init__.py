@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from fanin.experiments.tasks import make_task
     from fanin.initializers.specs import canonical
     from fanin.records import Init, Plan
+    from fanin.report.updates import plot_updates
 
 __all__ = [
     "FaninError",
@@ -29,6 +30,7 @@ __all__ = [
     "init",
     "make_task",
     "plan",
+    "plot_updates",
     "sample",
 ]
 
@@ -45,6 +47,7 @@ _HOME = {
     "init": "fanin.api",
     "make_task": "fanin.experiments.tasks",
     "plan": "fanin.api",
+    "plot_updates": "fanin.report.updates",
     "sample": "fanin.api",
 }
 """Where each public name lives; loaded when it is first asked for, so that importing fanin costs little."""

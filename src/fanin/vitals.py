@@ -13,7 +13,7 @@ from fanin.errors import ModelError, unknown_name
 from fanin.records import Op, Vitals
 
 __all__ = ["COMPARED", "DECILES", "NOTHING", "Statistics", "assembled", "distance", "finished", "gathered",
-           "gradient_size", "likeness", "refuse_misfits", "root_mean_square"]  # fmt: skip
+           "gradient_size", "likeness", "refuse_misfits", "relative", "root_mean_square"]  # fmt: skip
 
 DECILES = np.arange(1, 10) / 10
 COMPARED = 32
@@ -131,6 +131,21 @@ def distance(count: int) -> int:
     while math.gcd(step, count) > 1:
         step += 1
     return step
+
+
+def relative(changes: Any, sizes: Any) -> NDArray[np.float64]:
+    """How much training changed arrays, as log10(change / size); minus infinity where nothing changed.
+
+    Args:
+        changes, sizes: Root mean squares of the changes and of the values before, of one shape.
+
+    Example:
+        >>> relative([0.002, 0.0, 0.0, 0.1], [2.0, 1.0, 0.0, 0.0]).tolist()
+        [-3.0, -inf, -inf, inf]
+    """
+    change, size = (np.asarray(each, np.float64) for each in (changes, sizes))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(change == 0, -np.inf, np.log10(change / size))
 
 
 def gradient_size(size: float) -> float:

@@ -1,5 +1,6 @@
 """Causes before symptoms, facts before what had to be tried: on patients whose training is made up."""
 
+import math
 from dataclasses import replace
 from itertools import pairwise
 
@@ -195,7 +196,7 @@ def test_a_loss_that_is_lost_is_told_with_its_place(change, gradient, words):
 
 def test_a_rate_is_told_with_the_weights_that_it_moves_least_and_most():
     values = good()
-    updates = {"l0.weight": 1e-7, "l1.weight": 3e-6, "l2.weight": 2e-6}
+    updates = {"l0.weight": (-7.0,) * 3, "l1.weight": (0.0, math.log10(3e-6), -9.0), "l2.weight": (math.log10(2e-6),)}
 
     def cured(**changed):
         return replace(trial(changed.get("learning_rate") == pytest.approx(1e-3), values), updates=updates)

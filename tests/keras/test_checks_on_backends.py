@@ -56,7 +56,7 @@ print("FOUND" + json.dumps({
     "infinite": vitals.infinite, "shapes": [list(each.shape) for each in (*vitals.lowest, *vitals.outputs)],
     "numbers": [vitals.signal_rms, vitals.gradient_rms, vitals.mean, vitals.cosine, vitals.rank, [vitals.loss],
                 *vitals.quantiles, list(vitals.param_gradients.values()), found.losses, list(found.gradients.values()),
-                list(found.updates.values()), logits.losses, found.outputs[0].ravel().tolist()],
+                *found.updates.values(), logits.losses, found.outputs[0].ravel().tolist()],
 }))
 """
 

@@ -139,7 +139,7 @@ def test_all_that_is_told_is_that_of_plain_numpy() -> None:
         np.testing.assert_allclose(found.values[path], expected["values"][i], rtol=1e-5, atol=1e-6)
         # The last gradient is of no step.
         assert found.gradients[path] == pytest.approx(max(expected["gradients"][i][:4]), rel=1e-5)
-        assert found.updates[path] == pytest.approx(np.median(expected["updates"][i][:4]), rel=1e-4)
+        np.testing.assert_allclose(10 ** np.array(found.updates[path]), expected["updates"][i][:4], rtol=1e-4)
     assert not found.diverged
 
 
@@ -225,7 +225,8 @@ def test_what_the_loss_does_not_depend_on_stays() -> None:
     used, unused = layers.Dense(2, name="used")(inputs), layers.Dense(3, name="unused")(inputs)
     model = keras.Model(inputs, [used, unused])
     found = trial(model, ROWS, [GOALS, np.zeros((9, 3))], loss=["mse", None], steps=2)
-    assert found.gradients["unused/kernel"] == found.updates["unused/kernel"] == 0.0
+    assert found.gradients["unused/kernel"] == 0.0
+    assert found.updates["unused/kernel"] == (-np.inf, -np.inf)
     assert found.gradients["used/kernel"] > 0
     np.testing.assert_array_equal(found.values["unused/kernel"], values(model, "unused/kernel"))
 

@@ -72,3 +72,6 @@ def test_what_is_not_trained_does_not_change() -> None:
     model.compile(keras.optimizers.SGD(0.0), "mse")
     model.fit(X, Y, batch_size=10, verbose=0, callbacks=[watch])
     assert watch.course.updates["one/kernel"] == (-math.inf,)
+    model.get_layer("one").kernel.assign(np.zeros((4, 5)))
+    model.fit(X, Y, batch_size=10, verbose=0, callbacks=[watch])
+    assert watch.course.updates["one/kernel"] == (-math.inf,)  # nothing of nothing

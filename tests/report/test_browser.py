@@ -1,6 +1,7 @@
 """The pages in a real browser: what is drawn, read, printed and reached, and that nothing is asked for."""
 
 import dataclasses
+import math
 import re
 import shutil
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from fanin.doctor import Checkup
-from fanin.records import ModelInfo, Op, Setup, Trial, Vitals
+from fanin.records import ModelInfo, Op, ParamInfo, Setup, Trial, Vitals
 from fanin.report import checkup, study
 from fanin.report.html import html
 from fanin.report.panels import panels
@@ -41,14 +42,16 @@ def a_checkup():
     """What a check of a network of two layers may find."""
     ops = (
         Op("input", (), (8, 3)),
-        Op("weight", (0,), (8, 4), (), "hidden"),
+        Op("weight", (0,), (8, 4), (NASTY,), "hidden"),
         Op("activation", (1,), (8, 4), (), "hidden", "relu"),
     )
     vitals = Vitals(
         tuple("abc"), (1.0, 0.5, 0.25), (0.001, 0.01, 0.1), cosine=(0.1, 0.2, 0.6), rank=(2.0, 1.5, 1.0),
         highest=(np.ones(3), np.ones(4), np.array([0.0, 1.0, 1.0, 1.0])),
     )  # fmt: skip
-    return Checkup((), ModelInfo("keras", (), ops, (2,)), vitals, Setup(), Trial((1.25, 1.0, 0.5)), (NASTY,))
+    weight = ParamInfo(NASTY, (3, 4), "float32", ("in", "out"), "dense")
+    trial = Trial((1.25, 1.0, 0.5), updates={NASTY: (-3.0, -math.inf)})
+    return Checkup((), ModelInfo("keras", (weight,), ops, (2,)), vitals, Setup(), trial, (NASTY,))
 
 
 def a_study():

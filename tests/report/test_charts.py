@@ -7,6 +7,7 @@ from fanin.report.charts import (
     MARKS,
     Axis,
     Forest,
+    Heat,
     Interval,
     Line,
     Lines,
@@ -67,6 +68,13 @@ def test_shares_as_a_table():
     (made,) = tables(panel(Shares(Axis("%"), ("good", "bad"), COLOURS[:2], (Share("a", (7, 1)), Share("b", (0, 8))))))
     assert made.head == ("initializer", "good", "bad")
     assert made.rows == (("a", "7", "1"), ("b", "0", "8"))
+
+
+def test_a_heat_as_a_table_has_a_column_for_each_place():
+    chart = Heat(Axis("step"), Axis("size", ticks=(0.0,)), ("a", "b"), ((1.0, -math.inf), (2.0, math.nan)))
+    (made,) = tables(panel(chart))
+    assert (made.title, made.head) == ("size, by step", ("initializer", "1", "2"))
+    assert made.rows == (("a", "1", "-infinite"), ("b", "2", ""))
 
 
 def test_lines_as_a_table_name_only_what_there_is():

@@ -71,8 +71,7 @@ def test_a_trial_is_a_plain_loop(text):
             np.testing.assert_allclose(found.values[path], parameter.detach().numpy(), rtol=1e-4, atol=1e-6)
             largest = max(each[path] for each in gradients)
             assert found.gradients[path] == pytest.approx(largest, rel=1e-3, abs=1e-7), path
-            median = np.median([each[path] for each in updates])
-            assert found.updates[path] == pytest.approx(median, rel=1e-3, abs=1e-7), path
+            np.testing.assert_allclose(10 ** np.array(found.updates[path]), [each[path] for each in updates], rtol=1e-3)
 
 
 def test_nothing_said_is_adam():
@@ -90,7 +89,7 @@ def test_the_learning_rate_is_overridden_and_groups_keep_their_ratios():
     optimizer = grouped(model, 0.001)
     found = trial(model, X, Y, loss="cross_entropy", optimizer=optimizer, learning_rate=0.2, steps=5)
     np.testing.assert_allclose(found.losses, losses, rtol=1e-5)
-    assert found.updates["7.weight"] == 0  # the optimizer does not hold it
+    assert set(found.updates["7.weight"]) == {-math.inf}  # the optimizer does not hold it
     assert found.gradients["7.weight"] > 0
 
 
@@ -209,7 +208,7 @@ def test_a_loss_that_is_not_finite_at_once_has_taken_no_step():
     found = trial(model, numbers(7, 4), numbers(7, 3), loss="mse_loss")
     assert len(found.losses) == 1
     assert math.isnan(found.gradients["weight"])
-    assert math.isnan(found.updates["weight"])
+    assert found.updates["weight"] == ()
     np.testing.assert_array_equal(found.values["weight"], model.weight.detach().numpy())
 
 
@@ -323,7 +322,7 @@ def test_several_inputs_and_outputs():
     assert found.losses[-1] < found.losses[0]
     assert [each.shape for each in found.outputs] == [(7, 3), (7, 2)]
     assert math.isnan(found.gradients["unused.weight"])
-    assert found.updates["unused.weight"] == 0
+    assert set(found.updates["unused.weight"]) == {-math.inf}
 
 
 @pytest.mark.parametrize("build", [nn.ReLU, lambda: nn.Linear(4, 3).requires_grad_(False)])

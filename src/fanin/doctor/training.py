@@ -145,7 +145,8 @@ def _rate(facts: Facts, factors: tuple[float, ...], word: str) -> Iterator[Suspi
 def _pace(facts: Facts) -> str:
     """How much a step changes weights, in words; nothing where that is not known."""
     told = {} if facts.trial is None else facts.trial.updates
-    updates = {path: told[path] for path in _trained(facts) if math.isfinite(told[path]) and told[path] > 0}
+    medians = {path: float(np.median(told[path])) for path in _trained(facts) if told[path]}
+    updates = {path: 10**median for path, median in medians.items() if math.isfinite(median)}
     if not updates:
         return ""
     least, most = min(updates, key=lambda path: updates[path]), max(updates, key=lambda path: updates[path])

@@ -23,6 +23,7 @@ from fanin.jax.program import run
 from fanin.jax.statistics import root_mean_square
 from fanin.jax.tracing import ARRAYS, arguments
 from fanin.records import Call, Trial
+from fanin.vitals import relative
 
 __all__ = ["rate_of", "trial"]
 
@@ -249,7 +250,7 @@ class _Course:
             tuple(map(array_of, outputs)),
             {path: array_of(value) for path, value in weights.items()},
             {path: _largest([each[path] for each in gradients]) for path in weights},
-            {path: _median([each[path] for each in updates]) for path in weights},
+            {path: _relative([each[path] for each in updates]) for path in weights},
         )
 
 
@@ -259,10 +260,6 @@ def _largest(sizes: Sequence[Any]) -> float:
     return float(np.where(np.isfinite(table), table, np.inf).max(initial=0.0))
 
 
-def _median(sizes: Sequence[Any]) -> float:
-    """The median of change / value; 0 where nothing changed."""
-    if not sizes:
-        return math.nan
-    change, value = np.array(sizes, np.float64).T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.median(np.where(change == 0, 0.0, change / value)))
+def _relative(sizes: Sequence[Any]) -> tuple[float, ...]:
+    """How large a parameter's changes are beside its values, step by step."""
+    return tuple(relative(*np.array(sizes, np.float64).reshape(-1, 2).T).tolist())

@@ -24,6 +24,7 @@ from fanin.keras.running import array_of, arrays_of, run, tensors_of
 from fanin.keras.statistics import root_mean_square
 from fanin.keras.trace import call_arguments, takes_training, trace
 from fanin.records import Trial
+from fanin.vitals import relative
 
 __all__ = ["trial"]
 
@@ -268,7 +269,7 @@ class _Course:
             arrays_of(keras.tree.flatten(outputs)),
             dict(zip(paths, arrays_of(values), strict=True)),
             dict(zip(paths, _largest(gradients, len(paths)), strict=True)),
-            dict(zip(paths, _medians(updates, len(paths)), strict=True)),
+            dict(zip(paths, _relative(updates, len(paths)), strict=True)),
         )
 
 
@@ -284,11 +285,7 @@ def _largest(sizes: Sequence[Any], count: int) -> list[float]:
     return np.where(np.isfinite(table), table, np.inf).max(axis=0, initial=0.0).tolist()  # type: ignore[no-any-return]
 
 
-def _medians(sizes: Sequence[Any], count: int) -> list[float]:
-    """For each parameter the median of change / value over the steps; 0 where nothing changed."""
-    change, value = np.moveaxis(np.array(sizes, np.float64).reshape(len(sizes), count, 2), 2, 0)
-    if not len(change):
-        return [math.nan] * count
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(change == 0, 0.0, change / value)
-    return np.median(ratios, axis=0).tolist()  # type: ignore[no-any-return]
+def _relative(sizes: Sequence[Any], count: int) -> list[tuple[float, ...]]:
+    """For each parameter how large its changes are beside its values, step by step."""
+    changes, values = np.moveaxis(np.array(sizes, np.float64).reshape(len(sizes), count, 2), 2, 0)
+    return [tuple(each) for each in relative(changes, values).T.tolist()]

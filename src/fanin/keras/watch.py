@@ -11,6 +11,7 @@ from fanin.keras.layouts import variables_of
 from fanin.keras.running import array_of
 from fanin.keras.statistics import root_mean_square
 from fanin.records import Course
+from fanin.vitals import relative
 
 __all__ = ["Watch"]
 
@@ -88,13 +89,14 @@ class Watch(keras.callbacks.Callback):  # type: ignore[misc]
             self._sums = (total, count)
         found = [math.nan] * len(self._weights)
         if self._before is not None:
-            found = array_of(self._compare(self._before, [each.value for each in self._weights.values()])).tolist()
+            sizes = self._compare(self._before, [each.value for each in self._weights.values()])
+            found = relative(*array_of(sizes)).tolist()
         self._updates.append(found)
         self._before = None
 
 
 def _compared(before: list[Any], after: list[Any]) -> Any:
-    """How large the changes of weights are, relative to the weights and as logarithms."""
-    pairs = [(root_mean_square(new - old), root_mean_square(old)) for new, old in zip(after, before, strict=True)]
-    ratios = [keras.ops.log10(change) - keras.ops.log10(size) for change, size in pairs]
-    return keras.ops.stack(ratios) if ratios else keras.ops.zeros((0,))
+    """How large the changes of weights are, and the weights before, of shape (2, weights)."""
+    changes = [root_mean_square(new - old) for new, old in zip(after, before, strict=True)]
+    sizes = [root_mean_square(old) for old in before]
+    return keras.ops.reshape(keras.ops.stack([*changes, *sizes]), (2, -1)) if sizes else keras.ops.zeros((2, 0))

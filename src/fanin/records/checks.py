@@ -85,14 +85,15 @@ class Trial:
         outputs: What the model returns after the last step.
         values: From the path of each trained parameter to its values after the last step.
         gradients: From the same paths to the largest root mean square of its gradient in any step.
-        updates: From the same paths to the median over the steps of rms(change) / rms(values).
+        updates: From the same paths to log10 of rms(change) / rms(values before) in each step; minus infinity where
+            nothing changed.
     """
 
     losses: tuple[float, ...]
     outputs: tuple[NDArray[Any], ...] = field(default=(), compare=False, repr=False)
     values: Mapping[str, NDArray[Any]] = field(default_factory=dict, compare=False, repr=False)
     gradients: Mapping[str, float] = field(default_factory=dict)
-    updates: Mapping[str, float] = field(default_factory=dict)
+    updates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def diverged(self) -> bool:

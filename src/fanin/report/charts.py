@@ -11,6 +11,7 @@ __all__ = [
     "Axis",
     "Chart",
     "Forest",
+    "Heat",
     "Interval",
     "Kind",
     "Line",
@@ -146,7 +147,25 @@ class Shares:
     kind: Literal["shares"] = "shares"
 
 
-Chart = Forest | Lines | Shares
+@dataclass(frozen=True)
+class Heat:
+    """A number for each row at each place of an axis, told by colour.
+
+    Attributes:
+        x: What the columns are; they are numbered from 1.
+        value: What is told; the colour changes at its ticks, and is palest in the middle.
+        rows: Their names, the topmost first.
+        values: A row of numbers each; what is not finite has a cross in place of a colour.
+    """
+
+    x: Axis
+    value: Axis
+    rows: tuple[str, ...]
+    values: tuple[tuple[float, ...], ...]
+    kind: Literal["heat"] = "heat"
+
+
+Chart = Forest | Heat | Lines | Shares
 
 
 @dataclass(frozen=True)
@@ -200,6 +219,8 @@ def _tables(chart: Chart, what: str) -> list[Table]:
     match chart:
         case Forest():
             return [_forest_table(chart, what)]
+        case Heat():
+            return [_heat_table(chart, what)]
         case Shares():
             return [_shares_table(chart, what)]
         case Lines():
@@ -228,6 +249,12 @@ def _forest_table(chart: Forest, what: str) -> Table:
 def _shares_table(chart: Shares, what: str) -> Table:
     rows = tuple((row.label, *map(str, row.counts)) for row in chart.rows)
     return Table(chart.x.label, (what, *chart.parts), rows, frozenset(chart.parts))
+
+
+def _heat_table(chart: Heat, what: str) -> Table:
+    places = tuple(str(place + 1) for place in range(max(map(len, chart.values), default=0)))
+    rows = tuple((name, *map(_number, row)) for name, row in zip(chart.rows, chart.values, strict=True))
+    return Table(f"{chart.value.label}, by {chart.x.label}", (what, *places), rows, frozenset(places))
 
 
 def _lines_table(chart: Lines, what: str) -> Table:

@@ -5,8 +5,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from fanin.doctor import CHECKS, Checkup, lines
+from fanin.doctor.scales import is_weight
 from fanin.experiments.results import system
 from fanin.records import Finding
+from fanin.report import updates
 from fanin.report.charts import Axis, Line, Lines, Panel
 from fanin.report.markup import Html, bullets, facts, joined, tag
 from fanin.report.markup import table as html_table
@@ -57,13 +59,14 @@ def page(found: Checkup, command: str = "") -> str:
     """
     findings = joined(map(_section, found.findings)) or tag("p", "None.")
     steps = html_table("Every step", _HEAD, _rows(found), (_HEAD[0], *_HEAD[4:]))
+    made = (_sizes(found), _geometry(found), _dead(found), _losses(found), _updates(found))
     return document(
         brand="fanin check",
         title=_title(found),
         verdict=found.verdict,
         lead=(),
         before=[Section("Findings", findings)],
-        panels=[panel for panel in (_sizes(found), _geometry(found), _dead(found), _losses(found)) if panel.labels],
+        panels=[panel for panel in made if panel.labels],
         after=[
             Section("How it was looked at", joined((command_box(command), _settings(found), bullets(found.notes)))),
             Section("Every step", folded("Show the table of steps", steps)),
@@ -177,6 +180,13 @@ def _losses(found: Checkup) -> Panel:
         "Loss of a copy of the model, trained on this one batch; a line ends where the loss stops being a number.",
         (Lines(Axis("training step"), Axis("loss"), (line,)),), ("loss",) if losses else (), "what",
     )  # fmt: skip
+
+
+def _updates(found: Checkup) -> Panel:
+    told = {} if found.trial is None else found.trial.updates
+    used = dict.fromkeys(path for op in found.info.ops for path in op.params)
+    weights = {param.path for param in found.info.params if is_weight(param)}
+    return updates.panel({path: told[path] for path in used if path in weights and path in told})
 
 
 def _settings(found: Checkup) -> Html:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fanin.errors import InvalidValueError, extra_missing
 from fanin.experiments.results import Results
-from fanin.report.charts import Forest, Interval, Line, Lines, Panel, Shares, styles
+from fanin.report.charts import Forest, Heat, Interval, Line, Lines, Panel, Shares, styles
 from fanin.report.panels import panels
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "dashed": {"linewidth": 1.2, "linestyle": "--"},
 }
 """Matplotlib's settings of each kind of line."""
+_MOST_ROWS = 40
+"""So many names of rows can be read in one picture."""
 Styles = dict[str, tuple[str, str]]
 """Colour and mark by label."""
 
@@ -63,6 +67,8 @@ def draw(panel: Panel, part: int, label: str, axes: "Axes") -> "Axes":
     match chart:
         case Forest():
             _forest(axes, chart, given)
+        case Heat():
+            _heat(axes, chart)
         case Shares():
             _shares(axes, chart)
         case Lines():
@@ -106,6 +112,23 @@ def _shares(axes: "Axes", chart: Shares) -> None:
     axes.invert_yaxis()
     axes.set_xlabel(chart.x.label)
     axes.legend(fontsize=7, loc="lower right")
+
+
+def _heat(axes: "Axes", chart: Heat) -> None:
+    from matplotlib import colormaps
+    from matplotlib.colors import BoundaryNorm
+
+    shown = np.ma.masked_invalid(np.array(chart.values, np.float64))
+    colours = colormaps["PuOr_r"].resampled(len(chart.value.ticks) + 1)
+    bounds = BoundaryNorm(chart.value.ticks, colours.N, extend="both")
+    ends = (0.5, shown.shape[1] + 0.5, len(shown) - 0.5, -0.5)
+    image = axes.imshow(shown, cmap=colours, norm=bounds, aspect="auto", interpolation="none", extent=ends)
+    gone = np.argwhere(shown.mask) if shown.mask.any() else np.empty((0, 2))
+    axes.plot(gone[:, 1] + 1, gone[:, 0], "x", color="gray", markersize=3)
+    step = -(-len(chart.rows) // _MOST_ROWS)
+    axes.set_yticks(range(0, len(chart.rows), step), chart.rows[::step], fontsize=7)
+    axes.set_xlabel(chart.x.label)
+    axes.figure.colorbar(image, ax=axes, label=chart.value.label)
 
 
 def _lines(axes: "Axes", chart: Lines, given: Styles, label: str) -> None:

@@ -111,8 +111,9 @@ def _numbers(shown: Table, question: str, titled: bool) -> Html:
 
 
 def _is_wide(panel: Panel) -> bool:
-    """Whether it has several pictures, which stand side by side."""
-    return len(panel.charts) > 1 or any(chart.kind == "lines" and chart.apart for chart in panel.charts)
+    """Whether it has several pictures, which stand side by side, or one of many rows."""
+    several = any(chart.kind == "heat" or (chart.kind == "lines" and chart.apart) for chart in panel.charts)
+    return several or len(panel.charts) > 1
 
 
 def _drawn(panel: Panel) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from fanin.torch.record import Recorder, Value
 from fanin.torch.running import arguments, calling, need_values, preserved, swap, tensors_of, uncompiled
 from fanin.torch.trace import describe, finished, info_of, known_held, named_inputs, paths_of, recording
 from fanin.torch.vitals import numbers_of, sent_size, size_of
+from fanin.vitals import relative
 
 __all__ = ["trial"]
 
@@ -136,7 +137,7 @@ def _train(
     """Take the steps; see `trial`."""
     losses: list[float] = []
     gradients: list[NDArray[np.float64]] = []
-    updates: list[NDArray[np.float64]] = []
+    updates: list[list[float]] = []
     begun = time.perf_counter()
     while True:
         outputs, loss = evaluate()
@@ -149,13 +150,12 @@ def _train(
         updates.append(_changes(before, list(trained.values())))
     none = np.empty((0, len(trained)))
     largest = np.fmax.reduce(np.concatenate([none, *gradients]), axis=0, initial=math.nan)
-    median = np.median(updates, axis=0) if updates else np.full(len(trained), math.nan)
     return Trial(
         tuple(losses),
         tuple(numbers_of(each) for each in tensors_of(outputs)),
         {path: numbers_of(tensor) for path, tensor in trained.items()},
         dict(zip(trained, largest.tolist(), strict=True)),
-        dict(zip(trained, median.tolist(), strict=True)),
+        {path: tuple(step[index] for step in updates) for index, path in enumerate(trained)},
     )
 
 
@@ -188,11 +188,11 @@ def _step(
     return sizes
 
 
-def _changes(before: list[Tensor], after: list[Tensor]) -> NDArray[np.float64]:
-    """For each parameter the size of its change over the size that it had."""
+def _changes(before: list[Tensor], after: list[Tensor]) -> list[float]:
+    """For each parameter how large its change is beside the size that it had."""
     with torch.no_grad():
-        pairs = [(size_of(new - old), size_of(old)) for old, new in zip(before, after, strict=True)]
-    return np.array([change / size if size else math.inf if change else 0.0 for change, size in pairs])
+        changes = [size_of(new - old) for old, new in zip(before, after, strict=True)]
+        return relative(changes, [size_of(old) for old in before]).tolist()  # type: ignore[no-any-return]
 
 
 # -------------------------------------------------------------------------------------------------------- runs

@@ -14,6 +14,7 @@ from fanin.records import Course
 from fanin.torch.layouts import parameters
 from fanin.torch.running import tensors_of
 from fanin.torch.vitals import size_of
+from fanin.vitals import relative
 
 __all__ = ["Watch", "watching"]
 
@@ -99,7 +100,7 @@ class Watch:
         for path, tensor, before in self._before:
             if tensor.grad is None:
                 continue
-            updates[path] = _ratio(size_of(tensor.detach() - before), size_of(before))
+            updates[path] = float(relative(size_of(tensor.detach() - before), size_of(before)))
             for place, numbers in ((f"gradient of {path}", tensor.grad), (path, tensor)):
                 if self._infinite is None and not math.isfinite(size_of(numbers)):
                     self._note(place, len(self._losses))
@@ -144,13 +145,6 @@ def watching(model: nn.Module, optimizer: Optimizer) -> Iterator[Watch]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _ratio(change: float, size: float) -> float:
-    """The logarithm of a change's share of what is changed."""
-    if not change or not size:
-        return math.inf if change else -math.inf
-    return math.log10(change / size)
 
 
 def _columns(rows: list[dict[str, float]]) -> dict[str, tuple[float, ...]]:

@@ -140,6 +140,29 @@
     },
   };
 
+  // One row of cells for each name; long names lose their beginning, and only some stand there where rows are many.
+  const cellsOf = (chart) => chart.values.flatMap((row, at) => row.map((value, i) => ({
+    at, place: i + 1, value, title: `${chart.rows[at]}\n${chart.x.label} ${i + 1}: ${shown(value)}`,
+  })));
+  draw.heat = (chart, _, width) => {
+    const cells = cellsOf(chart), longest = Math.max(8, Math.min(d3.max(chart.rows, (d) => d.length), Math.floor(width / 22)));
+    const name = (at) => (chart.rows[at].length > longest ? `…${chart.rows[at].slice(1 - longest)}` : chart.rows[at]);
+    const height = Math.max(5, Math.min(18, 640 / chart.rows.length)), each = Math.ceil(14 / height);
+    const places = d3.range(1, (d3.max(chart.values, (row) => row.length) ?? 0) + 1);
+    return Plot.plot({
+      ...base, width, height: 62 + height * chart.rows.length, marginLeft: 12 + 7.2 * longest, marginRight: 14, marginTop: 8, marginBottom: 42,
+      x: { type: "band", domain: places, label: `${chart.x.label} →`, padding: 0, ticks: thinned(places, Math.max(3, Math.floor(width / 90))) },
+      y: { type: "band", domain: d3.range(chart.rows.length), label: null, padding: 0, tickFormat: name, ticks: d3.range(0, chart.rows.length, each), tickSize: 0 },
+      color: { type: "threshold", domain: chart.value.ticks, scheme: "PuOr", label: chart.value.label, legend: true },
+      marks: [
+        Plot.cell(cells.filter((d) => finite(d.value)), { x: "place", y: "at", fill: "value" }),
+        Plot.text(cells.filter((d) => !finite(d.value)), { x: "place", y: "at", text: () => "×", fontSize: Math.min(10, height) }),
+        Plot.frame({ strokeOpacity: 0.3 }),
+        Plot.tip(cells, Plot.pointer({ x: "place", y: "at", title: "title" })),
+      ],
+    });
+  };
+
   const said = (chart, d) => chart.parts.map((part, i) => [d.counts[i], part]).filter(([n]) => n).map((pair) => pair.join(" ")).join(", ");
   const tipOf = {
     forest: (d) => `${d.label}: ${shown(d.effect)}\n95 % interval ${finite(d.low) && finite(d.high) ? `${shown(d.low)} to ${shown(d.high)}` : "none"}\n${d.note}`,
@@ -149,6 +172,7 @@
   const readings = {
     lines: (chart) => pointsOf(chart).filter((_, k) => chart.lines[k].kind !== "thin").flat().map((d) => d.title),
     forest: (chart) => chart.rows.map(tipOf.forest),
+    heat: (chart) => cellsOf(chart).map((d) => d.title),
     shares: (chart) => chart.rows.map((d) => `${d.label}: ${said(chart, d)}`),
   };
   const readable = (host, texts, reading) => {
