@@ -4,10 +4,11 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -42,8 +43,8 @@ def show(rows: Iterable[Row], as_json: bool) -> None:
             )
 
 
-def keep(name: str, rows: list[Row], versions: dict[str, str]) -> None:
-    """Write the results of a full run beside the scripts."""
+def keep(name: str, rows: Sequence[Any], versions: dict[str, str]) -> None:
+    """Write the results of a full run beside the scripts; rows are dataclasses."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     record = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -55,6 +56,30 @@ def keep(name: str, rows: list[Row], versions: dict[str, str]) -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def kept(name: str) -> list[dict[str, Any]]:
+    """The rows of a full run that is kept."""
+    rows: list[dict[str, Any]] = json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+    return rows
+
+
+DOCS = RESULTS.parents[1] / "docs"
+
+
+def with_table(page: str, script: str, table: str) -> str:
+    """The text of a page of docs/ with a table in Markdown between the marks that name the script."""
+    begin, end = f"<!-- written by bench/{script} --docs -->", "<!-- end -->"
+    before, mark, rest = (DOCS / page).read_text().partition(begin)
+    _, closed, after = rest.partition(end)
+    assert mark, f"{page} lacks {begin}"
+    assert closed, f"{page} lacks {end}"
+    return f"{before}{begin}\n{table}\n{end}{after}"
+
+
+def write_table(page: str, script: str, table: str) -> None:
+    """Put a table into a page."""
+    (DOCS / page).write_text(with_table(page, script, table))
 
 
 def processor() -> str:

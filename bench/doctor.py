@@ -23,15 +23,13 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from pathlib import Path
 
-from common import RESULTS, keep
+from common import keep, kept, write_table
 from corpus import FILES, Case, cases
 from corpus.validate import STEPS, Verdict, seed_all, validate
 
 NAMED, FALSE = 0.8, 0.02
 """What must be reached: causes named first, and at most so many healthy networks with an error."""
-PAGE = Path(__file__).parents[1] / "docs" / "check.md"
 SHOWN = 90
 """Characters of an error that the table shows."""
 
@@ -161,14 +159,13 @@ KEPT = {
     "doctor_second": "the same after what it showed was mended",
 }
 """The kept results that docs/check.md shows, and what they are of."""
-BEGIN, END = "<!-- written by bench/doctor.py --docs -->", "<!-- end -->"
 
 
 def table() -> str:
     """The kept results as a table in Markdown."""
     lines = ["| networks | causes named first | healthy with an error | with a warning |", "|---|---|---|---|"]
     for name, words in KEPT.items():
-        rows = json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+        rows = kept(name)
         faulty, healthy = [row for row in rows if row["causes"]], [row for row in rows if not row["causes"]]
         counts = (
             (sum(row["first"] in row["causes"] for row in faulty), len(faulty)),
@@ -177,14 +174,6 @@ def table() -> str:
         )
         lines.append(f"| {words} | " + " | ".join(" ".join(share(*each).split()) for each in counts) + " |")
     return "\n".join(lines)
-
-
-def write_docs() -> None:
-    """Put the table into docs/check.md, between its marks."""
-    text = PAGE.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table()}\n{END}{after}")
 
 
 def checks(chosen: Iterable[Case], seeds: int, steps: int, as_json: bool) -> Iterator[Checked]:
@@ -208,7 +197,7 @@ def main() -> None:
     parser.add_argument("--docs", action="store_true", help="only write docs/check.md from what is kept")
     options = parser.parse_args()
     if options.docs:
-        write_docs()
+        write_table("check.md", "doctor.py", table())
         return
     os.environ.setdefault("KERAS_BACKEND", "jax")
     warnings.simplefilter("ignore")  # PyTorch's own words on some of the faults

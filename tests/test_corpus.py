@@ -89,12 +89,6 @@ def test_a_mended_case_has_a_loss(case: Case) -> None:
         assert torch.isfinite(cured.loss(outputs(cured), torch.from_numpy(cured.data()[1])))
 
 
-def test_the_page_has_the_kept_results() -> None:
-    from doctor import BEGIN, END, PAGE, table
-
-    assert f"{BEGIN}\n{table()}\n{END}" in PAGE.read_text()
-
-
 def test_quality_is_the_share_of_the_way_to_perfection() -> None:
     labels = np.array([0, 0, 1, 2])
     right = np.eye(3)[labels]
