@@ -92,12 +92,58 @@ class Rooted(nn.Module):
         return self.head(torch.sqrt(some.square() + self.least))
 
 
+class Drawn(nn.Module):
+    """A head behind codes that are drawn around what was read, with a gradient or without, and the codes' middles."""
+
+    def __init__(self, passed):
+        super().__init__()
+        self.encode, self.head, self.passed = nn.Linear(64, 12), nn.Linear(12, 10), passed
+
+    def forward(self, x):
+        middle = self.encode(x)
+        law = torch.distributions.Normal(middle, 0.1 + 0 * middle)
+        return self.head(torch.tanh(law.rsample() if self.passed else law.sample())), middle
+
+
+class Rounded(nn.Linear):
+    """A layer whose weights are rounded to whole numbers, or to hundredths with the gradient passed on."""
+
+    passed = False
+
+    def forward(self, x):
+        if not self.passed:
+            return nn.functional.linear(x, self.weight.round(), self.bias)
+        near = (self.weight * 100).round() / 100
+        return nn.functional.linear(x, self.weight + (near - self.weight).detach(), self.bias)
+
+
+def rounded(passed):
+    model = nn.Sequential(Rounded(64, 30), nn.ReLU(), nn.Linear(30, 10))
+    model[0].passed = passed
+    return model
+
+
+class Masked(nn.Module):
+    """The rows of a digit look at the rows before them, and at themselves or not: then the first sees nothing."""
+
+    def __init__(self, diagonal):
+        super().__init__()
+        self.mix, self.head, self.diagonal = nn.Linear(8, 24), nn.Linear(64, 10), diagonal
+
+    def forward(self, x):
+        rows = x.reshape(-1, 8, 8)
+        query, key, value = self.mix(rows).chunk(3, -1)
+        hidden = torch.ones(8, 8, dtype=torch.bool).triu(self.diagonal)
+        scores = (query @ key.transpose(1, 2) / 8**0.5).masked_fill(hidden, -torch.inf)
+        return self.head((rows + scores.softmax(-1) @ value).flatten(1))
+
+
 class Last(nn.Module):
     """A readout of the last state of a recurrent layer."""
 
-    def __init__(self, kind):
+    def __init__(self, kind, batch_first=True):
         super().__init__()
-        self.states, self.head = kind(3, 16, batch_first=True), nn.Linear(16, 3)
+        self.states, self.head = kind(3, 16, batch_first=batch_first), nn.Linear(16, 3)
 
     def forward(self, x):
         return self.head(self.states(x)[0][:, -1])
@@ -122,6 +168,13 @@ def normed(norm):
     )  # fmt: skip
 
 
+def pooled(groups):
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 9, 3), nn.ReLU(), nn.Conv2d(9, 12, 3), nn.AdaptiveAvgPool2d(1),
+        nn.GroupNorm(groups, 12), nn.Flatten(), nn.Linear(12, 10),
+    )  # fmt: skip
+
+
 def checked(make):
     torch.manual_seed(1)
     return fanin.check(make(), X, Y, optimizer="adam(lr=0.01)")
@@ -136,6 +189,10 @@ def checked(make):
     (lambda: Recurrent(-20.0), "dead-units", "rnn"),
     (Fresh, "unregistered-parameters", "the model itself"),
     (lambda: Rooted(0.0), "non-finite-signal", "sqrt(square(x) + 0)"),
+    (lambda: rounded(False), "gradient-blocked", "0"),
+    (lambda: Masked(0), "non-finite-signal", "masked_fill"),
+    (lambda: pooled(12), "misplaced-norm", "5"),
+    (lambda: nn.Sequential(nn.Linear(64, 30), nn.ReLU(), nn.Linear(30, 10), nn.Dropout(0.3)), "heavy-dropout", "3"),
 ], ids=lambda value: value if isinstance(value, str) else None)  # fmt: skip
 def test_where_a_signal_or_a_gradient_ends(make, code, where):
     found = checked(make)
@@ -144,10 +201,40 @@ def test_where_a_signal_or_a_gradient_ends(make, code, where):
 
 @pytest.mark.parametrize("make", [
     lambda: Attended(1), lambda: Gated(True), lambda: Behind(True), lambda: normed(nn.BatchNorm2d(12)),
-    lambda: Recurrent(0.0), lambda: Rooted(1e-3),
-], ids=["attended", "gated", "slow copy", "batch norm", "recurrent", "root"])  # fmt: skip
+    lambda: Recurrent(0.0), lambda: Rooted(1e-3), lambda: rounded(True), lambda: Masked(1), lambda: pooled(3),
+], ids=[
+    "attended", "gated", "slow copy", "batch norm", "recurrent", "root", "rounded", "masked", "group norm",
+])  # fmt: skip
 def test_the_same_models_as_they_should_be(make):
     assert checked(make).ok
+
+
+@pytest.mark.parametrize("passed", [False, True])
+def test_a_draw_that_is_the_only_way_from_an_encoder_that_something_else_trains(passed):
+    def loss(outputs, targets):
+        scores, middle = outputs
+        return nn.functional.cross_entropy(scores, targets) + 0.01 * middle.square().mean()
+
+    torch.manual_seed(1)
+    found = fanin.check(Drawn(passed), X, Y, loss=loss, optimizer="adam(lr=0.01)")
+    assert codes(found) == ([] if passed else ["gradient-blocked"])
+    if not passed:
+        assert "the only way from encode to the output" in found.findings[0].observed
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_examples_taken_for_steps_are_told_by_exchanging_them(batch_first):
+    torch.manual_seed(1)
+    x, y = torch.randn(96, 5, 3), torch.arange(96) % 3
+    found = fanin.check(Last(nn.GRU, batch_first), x, y, optimizer="sgd(lr=0.01)", steps=3)
+    assert ("mixed-examples" in codes(found)) is not batch_first
+
+
+def test_a_loss_without_a_value_is_no_divergence():
+    torch.manual_seed(1)
+    loss = lambda outputs, y: nn.functional.poisson_nll_loss(outputs[:, 0], y.float(), log_input=False)  # noqa: E731
+    found = fanin.check(nn.Linear(64, 1), X, Y, loss=loss)
+    assert (codes(found), found.findings[0].where) == (["non-finite-signal"], "the loss")
 
 
 def test_parameters_that_another_is_computed_from_are_used():

@@ -63,11 +63,16 @@ def admitted(
         found: Vitals = adapter.probe(model, x, y, loss, values=values, **mode)
         return found
 
+    def again(example: Any) -> tuple[Any, ...]:
+        """What the model returns for another example."""
+        found: Vitals = adapter.probe(model, example, **mode)
+        return found.outputs
+
     trains = (y is not None or owns) and steps > 0 and bool(vitals.param_gradients) and refusal is None
     patient = Patient(
         info, vitals, adapter.setup(model, optimizer, loss), x, None if y is None else np.asarray(y),
         partial(adapter.values, model), None if y is None else adapter.loss_function(loss), train if trains else None,
-        refusal, seed, after,
+        refusal, seed, after, again,
     )  # fmt: skip
     return patient, (*notes, *info.notes)
 

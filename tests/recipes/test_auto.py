@@ -126,3 +126,20 @@ def test_scaled_uses_names_where_there_are_some():
     assert [str(scaled(value)) for value in (2.0, 1.0, 0.25)] == [
         "he_normal", "lecun_normal", "variance_scaling(scale=0.25)",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["scores", "mixed"])
+def test_a_table_added_to_scores_is_zero_and_one_added_to_what_was_mixed_is_not(kind):
+    """The positions' part of attention's scores, and the words that its result is added to."""
+    model = Model()
+    words = model.lookup(model.input(5, name="index"), 40, 16, "words")
+    scores = model.add_op("matmul", words, words, shape=(2, 5, 5))
+    if kind == "scores":
+        places = model.lookup(model.add_op("constant", shape=(5,)), 5, 5, "places")
+        scores = model.add_op("add", scores, places)
+    mixed = model.add_op("matmul", model.add_op("softmax", scores), words, shape=(2, 5, 16))
+    model.weight(model.add_op("add", words, mixed), 10, "head")
+    plan = decided(model.info())
+    inits = {entry.param.path: str(entry.init) for entry in plan.chosen}
+    assert inits["words.weight"] == "random_normal(stddev=1.0)"
+    assert inits.get("places.weight", "zeros") == "zeros"

@@ -1,14 +1,26 @@
 """Checks of the batch: inputs and targets that no start can make up for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from fanin.doctor.cures import Cure, features
+from fanin.doctor.cures import Cure, can_help, features
 from fanin.doctor.facts import Facts
 from fanin.doctor.suspicions import Suspicion
+from fanin.errors import FaninError
 
-__all__ = ["constant_inputs", "constant_targets", "non_finite_inputs", "unscaled_inputs", "unscaled_targets"]
+__all__ = [
+    "constant_inputs",
+    "constant_targets",
+    "mixed_examples",
+    "non_finite_inputs",
+    "unscaled_inputs",
+    "unscaled_targets",
+]
+
+Array = NDArray[Any]
 
 _LARGE = 5.0
 """Root mean square of inputs above which it is tried whether standardising helps."""
@@ -19,6 +31,12 @@ _MOST = (0.1, 0.9)
 """The quantiles of the features between which they are compared: a pixel that is nearly always 0 is no other unit."""
 _OFFSET = 3.0
 """The same for the mean of all inputs over their standard deviation."""
+_HALVES = 4
+"""Examples, at least, of which half are exchanged."""
+_MIXED = 1e-3
+"""Share of the outputs' spread; less is rounding."""
+_NOISE = 10.0
+"""So many times what a model draws for itself changes them."""
 
 
 def non_finite_inputs(facts: Facts) -> Iterator[Suspicion]:
@@ -54,6 +72,60 @@ def constant_targets(facts: Facts) -> Iterator[Suspicion]:
             "the targets", f"all {len(y)} are the same", "targets that differ", "Shuffle the data before batching.",
             severity="warning", unproven="warning",
         )  # fmt: skip
+
+
+def mixed_examples(facts: Facts) -> Iterator[Suspicion]:
+    """A model that learns little, and whose answer for an example depends on the others of the batch."""
+    again, output, count = facts.patient.again, facts.output, len(facts.inputs[0]) if facts.inputs else 0
+    fits = output is not None and count >= _HALVES and all(len(each) == count for each in (output, *facts.inputs))
+    if again is None or output is None or not fits or not can_help(facts) or _mixes(facts, count):
+        return
+    spread = float(np.std(output, axis=0).max())
+    for kept in (slice(0, count // 2), slice(count // 2, count)):
+        off = _moved(again, facts.patient.example, kept)
+        if off > _MIXED * spread:
+            yield Suspicion(
+                "", f"the outputs for {kept.stop - kept.start} examples change by up to {off:.3g} when the others are "
+                "exchanged", "an answer for each example that depends on it alone",
+                "Look for axes that were taken for others: batch_first, a view or reshape in place of a transpose.",
+                severity="warning", unproven="warning",
+            )  # fmt: skip
+            return
+
+
+def _moved(again: Callable[[Any], tuple[Array, ...]], example: Any, kept: slice) -> float:
+    """By how much outputs for some examples change at most with the others, beyond what a model draws for itself."""
+    try:
+        before, noisy, after = (
+            next(each for each in again(x) if np.issubdtype(each.dtype, np.floating))[kept].astype(np.float64)
+            for x in (example, example, _exchanged(example, kept))
+        )
+    except FaninError:
+        return 0.0
+    off, noise = float(np.abs(after - before).max()), float(np.abs(noisy - before).max())
+    return off if off > _NOISE * noise else 0.0
+
+
+def _mixes(facts: Facts, count: int) -> bool:
+    """Whether some step looks at the whole batch on purpose: batch normalisation, the links of a graph."""
+    return any(
+        (op.kind == "norm" and op.name == "batch") or (op.kind == "constant" and op.shape[-2:] == (count, count))
+        for op in facts.ops
+    )
+
+
+def _exchanged(example: Any, kept: slice) -> Any:
+    """An example of which all rows of floating numbers but the kept ones are turned round and have the other sign."""
+    if isinstance(example, Mapping):
+        return {key: _exchanged(value, kept) for key, value in example.items()}
+    if isinstance(example, tuple):
+        return tuple(_exchanged(value, kept) for value in example)
+    array = np.asarray(example)
+    if not np.issubdtype(array.dtype, np.floating) or not array.ndim:
+        return example
+    turned = -array[::-1]
+    turned[kept] = array[kept]
+    return turned
 
 
 def unscaled_inputs(facts: Facts) -> Iterator[Suspicion]:

@@ -45,6 +45,7 @@ class Patient:
         refusal: The error of a loss that does not take the model's outputs.
         seed: Of the weights that cures draw.
         after: What the batch does to the model with other values of these paths; None where that is not to be had.
+        again: What the model returns for another example; None where that is not to be had.
     """
 
     info: ModelInfo
@@ -58,6 +59,7 @@ class Patient:
     refusal: ModelError | None = None
     seed: int = 0
     after: Callable[[Mapping[str, Array]], Vitals] | None = None
+    again: Callable[[Any], tuple[Array, ...]] | None = None
     memory: dict[str, Array] = field(default_factory=dict, compare=False, repr=False)
 
 

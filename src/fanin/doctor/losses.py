@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import xlogy
 
-__all__ = ["LOSSES", "Kind", "Loss", "answers", "identified"]
+__all__ = ["LOSSES", "Kind", "Loss", "answers", "class_axes", "identified"]
 
 Floats = NDArray[np.float64]
 Takes = Literal["logits", "probabilities", "log-probabilities", "values"]
@@ -77,6 +78,11 @@ def _binary(p: Floats, y: NDArray[Any]) -> Floats:
     return np.asarray(-(y * np.log(p) + (1 - y) * np.log(1 - p)))
 
 
+def _divergence(logs: Floats, y: NDArray[Any]) -> Floats:
+    """Kullback and Leibler's; of class numbers it is no more than a likelihood."""
+    return np.asarray((xlogy(y, y) - y * logs).sum(axis=-1)) if y.shape == logs.shape else np.full(len(y), np.nan)
+
+
 def _huber(outputs: Floats, y: NDArray[Any]) -> Floats:
     off = np.abs(outputs - y)
     return np.asarray(np.where(off < 1, 0.5 * off**2, off - 0.5))
@@ -87,6 +93,8 @@ LOSSES = (
     Kind("cross-entropy of probabilities", "probabilities", True,
          lambda p, y: _picked(np.log(p / p.sum(axis=-1, keepdims=True)), y)),
     Kind("negative log-likelihood", "log-probabilities", True, _picked),
+    Kind("Kullback-Leibler divergence", "log-probabilities", True, _divergence),
+    Kind("Kullback-Leibler divergence of probabilities", "probabilities", True, lambda p, y: _divergence(np.log(p), y)),
     Kind("binary cross-entropy of logits", "logits", False, _logistic),
     Kind("binary cross-entropy of probabilities", "probabilities", False, _binary),
     Kind("mean squared error", "values", False, lambda outputs, y: (outputs - y) ** 2),
@@ -159,12 +167,12 @@ def _candidates(shape: tuple[int, ...], targets: NDArray[Any]) -> Iterator[Loss]
         for kind in LOSSES:
             for reduction in _REDUCTIONS:
                 if kind.by_class:
-                    yield from (Loss(kind, inside, reduction, "same", axis) for axis in _class_axes(shape, targets))
+                    yield from (Loss(kind, inside, reduction, "same", axis) for axis in class_axes(shape, targets))
                 else:
                     yield from (Loss(kind, inside, reduction, each, None) for each in _alignments(shape, targets))
 
 
-def _class_axes(shape: tuple[int, ...], targets: NDArray[Any]) -> Iterator[int]:
+def class_axes(shape: tuple[int, ...], targets: NDArray[Any]) -> Iterator[int]:
     """The axes of the outputs that may hold classes: the last, or the one behind the batch."""
     for axis in dict.fromkeys((len(shape) - 1, 1)):
         if not 0 < axis < len(shape):

@@ -7,6 +7,7 @@ import numpy as np
 from fanin.doctor.cures import Cure
 from fanin.doctor.facts import Facts
 from fanin.doctor.losses import answers
+from fanin.doctor.rewards import blind_below, blind_to_size, cost, rewards_distance, rewards_right, uneven
 from fanin.doctor.suspicions import Suspicion
 
 __all__ = [
@@ -30,6 +31,10 @@ _RANGES = {
 """What an activation can give."""
 _SLACK = 0.02
 """Share of a range by which targets may lie outside: smoothed and rounded labels."""
+_DEARER = 1e3
+"""So many times as much an error may cost at one example as at another."""
+_FREE = 5.0
+"""Logits that reach so far on both sides can say all that is to be said."""
 _CLASSES = 50
 """More different whole numbers are no classes."""
 
@@ -126,7 +131,9 @@ def output_activation(facts: Facts) -> Iterator[Suspicion]:
     if not wrong or (takes == "log-probabilities" and activation == "softmax"):
         return
     at = facts.ending[-1] if wrong == activation else facts.ending[-2]
-    low, high = _RANGES.get(wrong, (-np.inf, np.inf))
+    low, high = _range(facts, at)
+    if takes == "logits" and low <= -_FREE and high >= _FREE:
+        return
     zeros = "" if facts.output is None else f"; {np.mean(facts.output == 0):.0%} of the outputs are exactly 0"
     yield Suspicion(
         facts.place(at), f"{wrong} before the loss, so that {'outputs' if wrong == activation else 'logits'} lie "
@@ -139,6 +146,15 @@ def output_activation(facts: Facts) -> Iterator[Suspicion]:
         else f"Remove the {wrong} before the {activation}.",
         Cure(cut=facts.ops[at].inputs[0]) if takes == "logits" else None,
     )  # fmt: skip
+
+
+def _range(facts: Facts, index: int) -> tuple[float, float]:
+    """Between which numbers the outputs of an activation lie."""
+    op = facts.ops[index]
+    if op.function is None:
+        return _RANGES.get(op.name, (-np.inf, np.inf))
+    ends = np.asarray(op.function(np.linspace(-100.0, 100.0, 2001)), np.float64)
+    return float(np.nanmin(ends)), float(np.nanmax(ends))
 
 
 def logits_into_probabilities(facts: Facts) -> Iterator[Suspicion]:
@@ -164,6 +180,13 @@ def targets_out_of_range(facts: Facts) -> Iterator[Suspicion]:
     """Targets that no output can reach."""
     yield from _missing_classes(facts)
     y, takes = facts.targets, _takes(facts)
+    if facts.loss is None and y is not None and facts.output is not None and facts.patient.loss is not None:
+        below = blind_below(facts.patient.loss, facts.output.shape, y)
+        if below:
+            yield Suspicion(
+                "the loss", f"{below:.0%} of the targets are below 0, and to the loss they are all the same",
+                "targets that the loss tells apart", "Use a loss without a logarithm, or targets above 0.",
+            )  # fmt: skip
     if y is None or facts.loss is None or facts.loss.axis is not None or not np.issubdtype(y.dtype, np.number):
         return
     if takes in ("probabilities", "logits"):
@@ -201,12 +224,17 @@ def _missing_classes(facts: Facts) -> Iterator[Suspicion]:
 
 
 def _is_constant(facts: Facts) -> bool:
-    """Whether the loss is the same for any two outputs."""
+    """Whether the loss is the same for any outputs."""
     output, loss = facts.output, facts.patient.loss
     if output is None or loss is None or facts.targets is None:
         return False
     found = answers(loss, output.shape, facts.targets)
-    return found is not None and bool(np.isfinite(found[1]).all() and np.ptp(found[1]) <= _ROUNDING)
+    if found is None:
+        return False
+    draws, costs = found
+    turned = cost(loss, -draws[0], facts.targets)  # a loss may see nothing but signs
+    costs = costs if turned is None else [*costs, turned]
+    return bool(np.isfinite(costs).all() and np.ptp(costs) <= _ROUNDING)
 
 
 def wrong_loss(facts: Facts) -> Iterator[Suspicion]:
@@ -218,6 +246,7 @@ def wrong_loss(facts: Facts) -> Iterator[Suspicion]:
             "Compute the loss from the outputs.",
         )  # fmt: skip
         return
+    yield from _misled(facts)
     if y is None or output is None or facts.loss is None or facts.loss.kind.takes != "values":
         return
     kinds = np.unique(y) if y.size == len(y) else np.array([])
@@ -229,6 +258,37 @@ def wrong_loss(facts: Facts) -> Iterator[Suspicion]:
             "For classes: one output unit for each and a cross-entropy. For quantities: make the targets floats.",
             severity="warning", unproven="warning",
         )  # fmt: skip
+
+
+def _misled(facts: Facts) -> Iterator[Suspicion]:
+    """A loss of no known kind that does not ask for the right answers."""
+    y, output, loss = facts.targets, facts.output, facts.patient.loss
+    if facts.loss is not None or loss is None or y is None or output is None or not np.isfinite(y).all():
+        return
+    if rewards_distance(loss, output.shape, y):
+        yield Suspicion(
+            "the loss", "it is the smaller the further outputs are from the targets", "least where they are equal",
+            "Turn its sign: a likelihood or a score is to be large, a loss small.",
+        )  # fmt: skip
+    elif blind_to_size(loss, output.shape, y):
+        yield Suspicion(
+            "the loss", "it is the same for outputs ten times as large: it sees nothing but their signs",
+            "a loss that tells numbers of different size apart", "Use a squared or absolute error for single numbers.",
+        )  # fmt: skip
+    elif rewards_right(loss, output.shape, y) is False:
+        yield Suspicion(
+            "the loss", "right answers cost no less than an answer that is the same for all examples",
+            "least for the right answers", "Look at how outputs and targets are put before the loss: their axes, "
+            "their range (0 and 1, or -1 and 1), the function that the loss expects before it.",
+        )  # fmt: skip
+    else:
+        factor, example = uneven(loss, output.shape, y)
+        if factor > _DEARER:
+            yield Suspicion(
+                "the loss", f"an error costs {factor:.3g} times as much at example {example} as at the middle one, "
+                f"where the target is {float(np.ravel(y[example])[0]):.3g}", f"less than {_DEARER:g} times",
+                "Use a loss that is not relative to targets near 0.",
+            )  # fmt: skip
 
 
 def sum_reduction(facts: Facts) -> Iterator[Suspicion]:

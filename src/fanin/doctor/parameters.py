@@ -9,6 +9,7 @@ from fanin.doctor.cures import Cure, can_help, redrawn
 from fanin.doctor.facts import Facts
 from fanin.doctor.scales import OFF, is_weight
 from fanin.doctor.suspicions import Suspicion
+from fanin.recipes import trunk
 from fanin.recipes.audit import unwritten
 from fanin.recipes.repeats import beginning, repeats
 from fanin.records import ParamInfo, Severity
@@ -81,7 +82,10 @@ def identical_units(facts: Facts) -> Iterator[Suspicion]:
 
 
 def _symmetric(facts: Facts, paths: list[str], held: list[str], observed: str, words: str) -> Iterator[Suspicion]:
-    """Weights whose units are the same: at fault if training cannot part them, or if others would train."""
+    """Weights whose units are the same: at fault if training cannot part them, or if others would train.
+
+    Gates and branches that start shut are parted by the first steps; they are no fault of a model that learns.
+    """
     hidden = [path for path in paths if not _leads_out(facts, path) and not _is_added(facts, path)]
     if not held and not hidden:
         return
@@ -89,8 +93,13 @@ def _symmetric(facts: Facts, paths: list[str], held: list[str], observed: str, w
         (held or hidden)[0], f"{observed}{_and_more(held or hidden)}, {words}", "different weights for each unit",
         "Draw the weights at random; zeros and constants are right for biases alone.",
         Cure(plan=redrawn(facts, frozenset(paths) | frozenset(held))), "error" if held else "warning",
-        "error" if held else "warning",
+        "error" if held else "warning" if can_help(facts) or _is_on_the_way(facts, hidden) else None,
     )  # fmt: skip
+
+
+def _is_on_the_way(facts: Facts, paths: list[str]) -> bool:
+    """Whether all that reaches the output passes one of some weights."""
+    return bool({use for path in paths for use in facts.graph.used_by.get(path, ())} & {*trunk(facts.info)})
 
 
 def _is_added(facts: Facts, path: str) -> bool:

@@ -26,7 +26,9 @@ _FAR = 1e6
 """By so much nothing is left in float16, and little in float32."""
 _ALIKE, _DIFFERENT = 0.995, 0.9
 """Cosine of outputs that can hardly be told apart, and of inputs that can."""
-_BLOCKS = ("argmax", "argmin", "round", "floor", "ceil", "sign", "detach", "stop_gradient", "heaviside", "one_hot")
+_BLOCKS = (
+    "argmax", "argmin", "round", "floor", "ceil", "sign", "detach", "stop_gradient", "heaviside", "one_hot", "grad",
+)  # fmt: skip
 """Steps whose output does not change with their input, or through which no gradient is sent."""
 _DROPPED = 0.8
 _NOTHING = 1e-5
@@ -36,9 +38,13 @@ _LOST = 1e-25
 
 
 def non_finite_signal(facts: Facts) -> Iterator[Suspicion]:
-    """The first step that makes infinities or NaN out of finite numbers."""
-    for index, (op, count) in enumerate(zip(facts.ops, facts.vitals.infinite, strict=False)):
-        if count and op.inputs and not any(facts.vitals.infinite[each] for each in op.inputs):
+    """The first step that makes infinities or NaN out of finite numbers, and hands them on."""
+    infinite = facts.vitals.infinite
+    for index, (op, count) in enumerate(zip(facts.ops, infinite, strict=False)):
+        users = facts.graph.users[index]
+        if users and not any(infinite[each] for each in users):
+            continue  # what a mask hides with -inf has no share afterwards
+        if count and op.inputs and not any(infinite[each] for each in op.inputs):
             if any(not np.isfinite(facts.values(path)).all() for path in op.params if path in facts.params):
                 return  # the parameter is at fault
             yield Suspicion(
@@ -47,13 +53,26 @@ def non_finite_signal(facts: Facts) -> Iterator[Suspicion]:
                 Cure(plan=redrawn(facts)),
             )  # fmt: skip
             return
+    has_loss = facts.patient.loss is not None and facts.refusal is None
+    if has_loss and not any(infinite) and not math.isfinite(facts.vitals.loss) and _all_finite(facts):
+        yield Suspicion(
+            "the loss", "it is not finite, though outputs and targets are", "a finite number",
+            "Keep the outputs to where the loss has a value: above 0 for a logarithm or a root.",
+        )  # fmt: skip
+        return
     yield from _lost_gradient(facts)
+
+
+def _all_finite(facts: Facts) -> bool:
+    """Whether all that a loss is given is finite."""
+    given = [*facts.vitals.outputs, *([] if facts.targets is None else [facts.targets])]
+    return all(bool(np.isfinite(each).all()) for each in given)
 
 
 def _lost_gradient(facts: Facts) -> Iterator[Suspicion]:
     """The first step on the way back whose gradient is not finite, where all that went forward was."""
     lost = [index for index, size in enumerate(facts.vitals.gradient_rms) if math.isinf(size)]
-    if lost:
+    if lost and any(map(math.isinf, facts.vitals.param_gradients.values())):
         users = facts.graph.users[lost[-1]]
         where = facts.place(users[0]) if users else "the loss"
         what = facts.ops[users[0]].name or facts.ops[users[0]].kind if users else "the loss"
@@ -67,7 +86,7 @@ def _lost_gradient(facts: Facts) -> Iterator[Suspicion]:
 def gradient_blocked(facts: Facts) -> Iterator[Suspicion]:
     """Steps that send no gradient back, so that nothing before them is trained."""
     for index, op in enumerate(facts.ops):
-        if not _blocks(op) or not facts.graph.live[index]:
+        if not _blocks(op):
             continue
         before = {path for step in facts.before(index) for path in facts.ops[step].params}
         if before and not _reached(facts, before):
@@ -77,13 +96,60 @@ def gradient_blocked(facts: Facts) -> Iterator[Suspicion]:
                 "Leave it out during training, or use a smooth function in its place.",
             )  # fmt: skip
             return
-    yield from _cut(facts)
+    found = next(_bypassed(facts), None) or next(_cut(facts), None)
+    if found is not None:
+        yield found
     used = {param.path for param in facts.used}
     if math.isfinite(facts.vitals.loss) and used and not _reached(facts, used, zero=True):
         yield Suspicion(
             "the loss", "it does not depend on any parameter", "a gradient for each parameter",
             "Compute the loss from the outputs themselves: not from their argmax, a detached copy or an array.",
         )  # fmt: skip
+
+
+def _bypassed(facts: Facts) -> Iterator[Suspicion]:
+    """Trained steps from which every way to the output leads through one without a gradient, as a draw or a detach."""
+    output, gradients = facts.info.outputs[0] if facts.info.outputs else -1, facts.vitals.gradient_rms
+    if output < 0 or not gradients or math.isnan(gradients[output]):
+        return
+    reached, waiting = {output}, [output]
+    while waiting:
+        for source in facts.ops[waiting.pop()].inputs:
+            if source not in reached and not math.isnan(gradients[source]):
+                reached.add(source)
+                waiting.append(source)
+    lost = [index for index in facts.before(output) if index not in reached and _is_heard(facts, index)]
+    ends = {at for each in lost for at in _first_reached(facts, each, reached)}
+    if lost and ends:
+        last = max(ends)
+        gate = max(source for source in facts.ops[last].inputs if source not in reached)
+        what = facts.ops[gate].name or facts.ops[gate].kind
+        severity: Severity = "error" if facts.trial is None or can_help(facts) else "warning"
+        yield Suspicion(
+            facts.place(gate) or what, f"{what} sends no gradient back, and it is the only way from "
+            f"{facts.place(lost[-1])} to the output", "a gradient of the output for each layer before it",
+            "Leave out what cuts (detach, no_grad, an index), or let the gradient pass: rsample() for sample(), "
+            "x + (q - x).detach() for q.", severity=severity, unproven=severity,
+        )  # fmt: skip
+
+
+def _is_heard(facts: Facts, index: int) -> bool:
+    """Whether a step multiplies what depends on an input by weights that get a gradient, though from elsewhere."""
+    op, gradients = facts.ops[index], facts.vitals.param_gradients
+    weighs = op.kind in ("weight", "recurrent") and facts.graph.live[index]
+    return weighs and not all(math.isnan(gradients.get(path, math.nan)) for path in op.params)
+
+
+def _first_reached(facts: Facts, index: int, reached: set[int]) -> Iterator[int]:
+    """The first steps with a gradient of the output on the ways from one without."""
+    seen, waiting = {index}, [index]
+    while waiting:
+        for user in facts.graph.users[waiting.pop()]:
+            if user in reached:
+                yield user
+            elif user not in seen:
+                seen.add(user)
+                waiting.append(user)
 
 
 def _cut(facts: Facts) -> Iterator[Suspicion]:
@@ -172,6 +238,12 @@ def misplaced_norm(facts: Facts) -> Iterator[Suspicion]:
                 "a mean that depends on the input", "Use batch normalisation, or normalise behind the mean.",
             )  # fmt: skip
             return
+        if op.kind == "norm" and op.name == "group" and facts.graph.live[index] and sizes[index] < _NOTHING:
+            yield Suspicion(
+                facts.place(index), f"groups of one number: every output is {facts.vitals.mean[index]:.3g}",
+                "more than one number in each group", "Use fewer groups, or normalise before pooling.",
+            )  # fmt: skip
+            return
         if op.kind == "norm" and op.name in ("layer", "rms") and op.shape[-1:] == (1,):
             yield Suspicion(
                 facts.place(index), "normalises a single unit: every output is the same", "more than one unit",
@@ -181,8 +253,16 @@ def misplaced_norm(facts: Facts) -> Iterator[Suspicion]:
 
 
 def heavy_dropout(facts: Facts) -> Iterator[Suspicion]:
-    """Dropout that leaves nearly nothing."""
+    """Dropout that leaves nearly nothing, or drops answers."""
     for index, op in enumerate(facts.ops):
+        if op.kind == "dropout" and op.value > 0 and -1 in facts.graph.follows(index):
+            severity: Severity = "error" if facts.trial is None or can_help(facts) else "warning"
+            yield Suspicion(
+                facts.place(index), f"sets {op.value:.0%} of the outputs to 0, whatever the model has found",
+                "outputs that are handed on", "Leave out dropout behind the last layer.",
+                severity=severity, unproven=severity,
+            )  # fmt: skip
+            return
         if op.kind == "dropout" and op.value > _DROPPED:
             yield Suspicion(
                 facts.place(index), f"drops {op.value:.0%} of its input", "10 to 50 %",

@@ -122,6 +122,8 @@ _ALL = (
           "The first steps are spent on unlearning.", symptom=True),
     Check("The loss is lost", training.divergence, "Steps lead uphill.", symptom=True),
     Check("The loss jumps", training.oscillation, "Steps go too far.", symptom=True),
+    Check("Examples are mixed up", data.mixed_examples,
+          "What is learned of one example is spoiled by the others, which come together by chance.", symptom=True),
     Check("Nothing is learned", training.plateau, "No step leads anywhere.", symptom=True),
     # Good to know.
     Check("The loss is a sum", output.sum_reduction, "The learning rate then depends on the size of the batch."),

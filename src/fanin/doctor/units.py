@@ -1,9 +1,11 @@
 """Checks of units that hand on nothing: dead ones, and saturated ones."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from fanin.doctor.cures import Cure, can_help, redrawn
 from fanin.doctor.facts import Facts
@@ -13,6 +15,9 @@ from fanin.records import Vitals
 
 __all__ = ["dead_units", "has_dead_layer", "saturated_units"]
 
+_ONE = 1 - 1e-6
+_WIDE = 8.0
+"""Standard deviations beyond which a normal number does not come."""
 _BOUNDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "hard_sigmoid": (0.0, 1.0), "hard_tanh": (-1.0, 1.0),
            "softsign": (-1.0, 1.0), "erf": (-1.0, 1.0), "rnn_tanh": (-1.0, 1.0), "gru": (-1.0, 1.0),
            "lstm": (-1.0, 1.0)}  # fmt: skip
@@ -27,6 +32,8 @@ _TAILED = ("elu", "celu", "selu", "gelu", "gelu_tanh", "silu", "hard_silu", "mis
 _FLAT_SLOPE = 0.02
 _BATCH = 16
 """Fewer examples say little about units that are always off."""
+_GROWN = 0.1
+"""Share of the units that training has to turn off."""
 _MANY = 0.5
 _MOST = 0.9
 
@@ -35,7 +42,7 @@ def dead_units(facts: Facts) -> Iterator[Suspicion]:
     """Units that are off for the whole batch, so that they are neither used nor trained."""
     yield from _silent(facts)
     found = _dead(facts, facts.vitals)
-    worst = {index: share for index, share in found.items() if share > _MANY}
+    worst = {i: share for i, share in found.items() if share > max(_MANY, _likely(facts, facts.vitals, i))}
     if not worst:
         yield from _dying(facts, found)
     else:
@@ -47,6 +54,21 @@ def dead_units(facts: Facts) -> Iterator[Suspicion]:
             "Set biases to 0 and draw the weights again, or use an activation that does not die (leaky_relu, gelu).",
             Cure(plan=redrawn(facts, _weights_before(facts, index))), "warning", "warning",
         )  # fmt: skip
+
+
+def _likely(facts: Facts, vitals: Vitals, index: int) -> float:
+    """The largest share of units that random weights without biases would turn off for all examples, by this chance.
+
+    A unit's pre-activations of n examples, whose inputs have the cosine c, are normal numbers of that correlation: all
+    are below 0 with probability E[Phi(z sqrt(c / (1 - c)))^n] over normal z. Three binomial deviations are added.
+    """
+    layers = [each for each in facts.graph.comes_from(index) if facts.ops[each].kind in ("weight", "norm")]
+    known = [vitals.cosine[source] for layer in layers for source in facts.ops[layer].inputs]
+    cosine = min(max([0.0, *(each for each in known if math.isfinite(each))]), _ONE)
+    z = np.linspace(-_WIDE, _WIDE, 1601)
+    below = ndtr(z * math.sqrt(cosine / (1 - cosine))) ** facts.ops[index].shape[0]
+    share = float(np.sum(below * np.exp(-z * z / 2)) / np.sum(np.exp(-z * z / 2)))
+    return share + 3 * math.sqrt(share * (1 - share) / max(1, vitals.highest[index].size))
 
 
 def _silent(facts: Facts) -> Iterator[Suspicion]:
@@ -87,8 +109,11 @@ def _in_the_tail(vitals: Vitals, index: int, source: int) -> NDArray[np.bool_]:
 
 def _dying(facts: Facts, before: dict[int, float]) -> Iterator[Suspicion]:
     """Units that the first steps of training have turned off, in a model that learns little."""
-    after = _dead(facts, facts.trained) if before and can_help(facts) and facts.trained is not None else {}
-    worst = next((index for index, share in after.items() if share > _MANY), None)
+    if not before or not can_help(facts) or facts.trained is None:
+        return
+    after = _dead(facts, facts.trained)
+    least = {i: max(_MANY, before.get(i, 0.0) + _GROWN, _likely(facts, facts.trained, i)) for i in after}
+    worst = next((i for i, share in after.items() if share > least[i]), None)
     if worst is not None and facts.trial is not None:
         rate = facts.setup.learning_rate
         yield Suspicion(

@@ -180,10 +180,8 @@ class _Auto:
 
     def _lookup(self, index: int, path: str, _: Signal) -> None:
         graph = self.graph
-        after = [graph.ops[each] for each in graph.follows(index) if each >= 0]
-        if any(each.kind == "softmax" for each in after) or any(
-            graph.ops[source].kind == "matmul" for user in graph.users[index] for source in graph.ops[user].inputs
-        ):
+        sums = [each for each in graph.follows(index) if each >= 0 and graph.ops[each].kind == "add"]
+        if any(map(self._is_shared_out, (index, *sums))):
             self._constant(path, 0.0, "added to attention's scores: 0, no preference at the start", "architecture")
             return
         multiplier = math.prod(
@@ -210,6 +208,10 @@ class _Auto:
         among = f", one of {len(tables)} tables that are added" if len(tables) > 1 else ""
         self._normal(path, 1 / (len(tables) * multiplier), f"a table of embeddings{among}: the signal starts at second "
                      "moment 1", "architecture")  # fmt: skip
+
+    def _is_shared_out(self, index: int) -> bool:
+        """Whether a softmax is taken of what a step makes."""
+        return any(each >= 0 and self.graph.ops[each].kind == "softmax" for each in self.graph.follows(index))
 
     def _tables_added(self, index: int) -> tuple[str, ...]:
         """The tables that are added up with this one before anything else happens, in executed order."""

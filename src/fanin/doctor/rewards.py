@@ -1,0 +1,193 @@
+"""Whether a loss function likes right answers best: found out by giving it right and wrong ones.
+
+Needed for losses that are not known. What outputs mean to such a loss is not known either, so a loss is doubted only if
+it prefers right answers in none of the ways in which they can be put.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fanin.doctor.losses import class_axes
+
+__all__ = ["blind_below", "blind_to_size", "cost", "rewards_distance", "rewards_right", "uneven"]
+
+Array = NDArray[Any]
+Floats = NDArray[np.float64]
+Function = Callable[[Array, Array], float]
+
+_FEWEST = 8
+"""Examples; of fewer a constant may well be the right answer."""
+_SURE = 4.0
+"""The logit of a confident answer."""
+_SHARE = 0.9
+"""Its probability."""
+_FAR = (1.0, 10.0, 100.0)
+"""How many standard deviations an answer is off."""
+_SAME = 1e-5
+"""Relative; less is rounding."""
+_TRIED = 64
+"""Examples whose answers are spoiled one by one."""
+
+
+def rewards_right(function: Function, shape: tuple[int, ...], targets: Array) -> bool | None:
+    """Whether right answers for classes, for yes and no or for shares cost less than any answer that ignores the input.
+
+    Args:
+        function: From outputs and targets to the loss.
+        shape: Of the outputs.
+        targets: Of the batch.
+
+    Returns:
+        None where targets are something else, or the loss cannot be computed of made-up outputs.
+
+    Example:
+        >>> y = np.array([0, 1, 1, 0, 1, 1, 0, 1])
+        >>> rewards_right(lambda z, y: float(np.logaddexp(0, (1 - 2 * y) * z).mean()), (8,), y)
+        True
+        >>> rewards_right(lambda z, y: float(np.logaddexp(0, -y * z).mean()), (8,), y)  # made for -1 and 1
+        False
+    """
+    if len(targets) < _FEWEST or not np.ptp(targets, axis=0).any():
+        return None
+    found = [_is_best(function, right, others, targets) for right, others in _put(shape, targets)]
+    known = [each for each in found if each is not None]
+    return any(known) if known else None
+
+
+def _is_best(function: Function, right: Floats, others: list[Floats], targets: Array) -> bool | None:
+    """Whether outputs cost less than all others; None where that cannot be computed."""
+    best, *costs = (cost(function, each, targets) for each in (right, *others))
+    if best is None or None in costs:
+        return None
+    least = min(cost for cost in costs if cost is not None)
+    return best < least - _SAME * abs(least)
+
+
+def cost(function: Function, outputs: Floats, targets: Array) -> float | None:
+    """The loss of made-up outputs; None where it cannot be computed, or is not finite."""
+    try:
+        found = float(function(outputs.astype(np.float32), targets))
+    except Exception:  # a user's function may raise anything; it is called properly elsewhere
+        return None
+    return found if np.isfinite(found) else None
+
+
+def _put(shape: tuple[int, ...], targets: Array) -> Iterator[tuple[Floats, list[Floats]]]:
+    """Right answers as outputs, in each way in which they can be put, with those that are the same for all examples."""
+    kinds = np.unique(targets)
+    if targets.size == np.prod(shape) and len(kinds) == 2:
+        yes = (targets == kinds[1]).astype(np.float64).reshape(shape)
+        for sign in (1.0, -1.0):  # a distance is small where the answer is yes
+            signed = sign * (2 * yes - 1)
+            for size, middle in ((_SURE, 0.0), (_SHARE - 0.5, 0.5), (0.5, 0.5)):
+                constants = [np.full(shape, middle + size * each) for each in (-1.0, 0.0, 1.0)]
+                yield middle + size * signed, constants
+    if targets.shape == shape and (targets >= 0).all() and np.allclose(targets.sum(axis=-1), 1, atol=1e-3):
+        shares = np.clip(targets.astype(np.float64), 1e-4, None)
+        constant = np.broadcast_to(shares.mean(axis=0), shape)
+        alike = [constant, np.full(shape, 1 / shape[-1])]
+        yield shares, alike
+        yield np.log(shares), [np.log(each) for each in alike]
+    elif np.issubdtype(targets.dtype, np.integer) and targets.shape != shape:
+        for axis in class_axes(shape, targets):
+            yield from _classes(shape, axis, targets)
+
+
+def _classes(shape: tuple[int, ...], axis: int, targets: Array) -> Iterator[tuple[Floats, list[Floats]]]:
+    """Class numbers as logits, shares and logarithms of shares along an axis."""
+    count = shape[axis]
+    right = np.moveaxis(np.eye(count)[targets.reshape(shape[:axis] + shape[axis + 1 :])], -1, axis)
+    alike = [np.moveaxis(np.broadcast_to(row, right.shape), -1, axis) if axis == len(shape) - 1 else
+             np.broadcast_to(row.reshape(-1, *[1] * (len(shape) - axis - 1)), shape)
+             for row in (*np.eye(count)[np.unique(targets)], np.full(count, 1 / count))]  # fmt: skip
+    rest = (1 - _SHARE) / max(1, count - 1)
+    ways: tuple[Callable[[Floats], Floats], ...] = (
+        lambda hot: _SURE * hot,
+        lambda hot: rest + (_SHARE - rest) * hot,
+        lambda hot: np.log(rest + (_SHARE - rest) * hot),
+    )
+    for put in ways:
+        yield put(right), [put(each) for each in alike]
+
+
+def rewards_distance(function: Function, shape: tuple[int, ...], targets: Array) -> bool:
+    """Whether numbers cost the less the further off they are, on both sides, as where a sign was forgotten.
+
+    Example:
+        >>> y = np.arange(8.0)
+        >>> rewards_distance(lambda out, y: -float(((out - y) ** 2).mean()), (8,), y)
+        True
+    """
+    if targets.size != np.prod(shape) or not np.issubdtype(targets.dtype, np.floating):
+        return False
+    y = targets.astype(np.float64).reshape(shape)
+    spread = float(y.std()) or 1.0
+    for sign in (-1.0, 1.0):
+        costs = [cost(function, y + sign * far * spread, targets) for far in (0.0, *_FAR)]
+        known = [cost for cost in costs if cost is not None]
+        if len(known) < len(costs) or not all(np.diff(known) < -_SAME * np.abs(known[:-1])):
+            return False
+    return True
+
+
+def blind_to_size(function: Function, shape: tuple[int, ...], targets: Array) -> bool:
+    """Whether it is all the same to a loss how large single numbers are that should equal targets of many sizes.
+
+    Example:
+        >>> y = np.arange(8.0)[:, None]
+        >>> blind_to_size(lambda out, y: -float((np.sign(out) * np.sign(y)).mean()), (8, 1), y)
+        True
+    """
+    if targets.size != np.prod(shape) or shape[-1] != 1 or len(np.unique(np.abs(targets))) < 3:
+        return False
+    drawn = np.random.default_rng(0).normal(size=shape)
+    costs = [cost(function, factor * drawn, targets) for factor in (1.0, 3.0, 10.0)]
+    known = [cost for cost in costs if cost is not None]
+    return len(known) == len(costs) and np.ptp(known) <= _SAME * abs(known[0])
+
+
+def blind_below(function: Function, shape: tuple[int, ...], targets: Array) -> float:
+    """The share of the targets below 0 that a loss cannot tell from 0; 0 where it can, or there are none.
+
+    Example:
+        >>> y = np.arange(-4.0, 4.0)
+        >>> blind_below(lambda out, y: float(((out.clip(0) - y.clip(0)) ** 2).mean()), (8,), y)
+        0.5
+    """
+    below = float(np.mean(targets < 0))
+    if targets.size != np.prod(shape) or not below or not np.issubdtype(targets.dtype, np.floating):
+        return 0.0
+    y = targets.astype(np.float64).reshape(shape)
+    right, cut, far = (
+        cost(function, each, targets) for each in (y, y.clip(0), np.abs(y) + float(y.std()) + 1.0)
+    )  # fmt: skip
+    if right is None or cut is None or far is None or not far > right:
+        return 0.0
+    return below if cut - right <= _SAME * (far - right) else 0.0
+
+
+def uneven(function: Function, shape: tuple[int, ...], targets: Array) -> tuple[float, int]:
+    """How much more the same error costs at the dearest example than at the middle one, and which one that is.
+
+    Example:
+        >>> y = np.array([0.0001, 1.0, 2.0, 1.0, 1.0, 2.0, 1.0, 1.0])
+        >>> factor, example = uneven(lambda out, y: float(np.abs((out - y) / y).mean()), (8,), y)
+        >>> round(factor), example
+        (10000, 0)
+    """
+    if targets.size != np.prod(shape) or not np.issubdtype(targets.dtype, np.floating) or len(targets) < _FEWEST:
+        return 1.0, 0
+    y = targets.astype(np.float64).reshape(shape)
+    right, costs = cost(function, y, targets), []
+    for index in range(min(len(y), _TRIED)):
+        spoiled = y.copy()
+        spoiled[index] += float(y.std())
+        costs.append(cost(function, spoiled, targets))
+    if right is None or None in costs:
+        return 1.0, 0
+    more = np.array(costs, np.float64) - right
+    middle = float(np.median(more))
+    return (float(more.max() / middle), int(more.argmax())) if middle > 0 else (1.0, 0)
