@@ -1,11 +1,15 @@
 """`fanin.check` on real PyTorch models whose signal or gradient ends somewhere."""
 
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import fanin
-from tests.test_check import X, Y, codes
+from fanin.doctor.units import all_off
+from tests.test_check import X, Y, codes, mlp
 
 
 class Attended(nn.Module):
@@ -192,6 +196,7 @@ def checked(make):
     (lambda: rounded(False), "gradient-blocked", "0"),
     (lambda: Masked(0), "non-finite-signal", "masked_fill"),
     (lambda: pooled(12), "misplaced-norm", "5"),
+    (lambda: mlp(partial(nn.Softmax, -1), 3), "hidden-softmax", "1"),
     (lambda: nn.Sequential(nn.Linear(64, 30), nn.ReLU(), nn.Linear(30, 10), nn.Dropout(0.3)), "heavy-dropout", "3"),
 ], ids=lambda value: value if isinstance(value, str) else None)  # fmt: skip
 def test_where_a_signal_or_a_gradient_ends(make, code, where):
@@ -287,3 +292,26 @@ def test_a_model_that_learns_nothing_is_not_called_fit_to_be_trained():
     found = checked(Deaf)
     assert [(each.code, each.severity) for each in found.findings] == [("plateau", "info")]
     assert "hardly anything was learned in 50 steps" in found.verdict
+
+
+@pytest.mark.parametrize(("units", "off", "dead"), [(12, 8, False), (120, 90, True)])
+def test_units_are_dead_only_beyond_what_alike_examples_make_likely(units, off, dead):
+    """Of examples that all look alike a unit is off for all or for none: 8 of 12 by chance, 90 of 120 hardly."""
+    torch.manual_seed(1)
+    x = torch.ones(96, 20) + 0.01 * torch.randn(96, 20)
+    model = nn.Sequential(nn.Linear(20, units), nn.ReLU(), nn.Linear(units, 10))
+    with torch.no_grad():
+        signs = torch.where(torch.arange(units) < off, -1.0, 1.0)
+        model[0].weight.copy_(model[0].weight.abs() * signs[:, None])
+        model[0].bias.zero_()
+    found = fanin.check(model, x, Y[:96], steps=0)
+    assert ("units are off for all" in str(found)) is dead  # beside inputs that are not scaled
+
+
+@pytest.mark.parametrize(("cosine", "count"), [(0.0, 3), (0.6, 8), (0.97, 40)])
+def test_the_chance_to_be_off_for_all_is_that_of_drawn_numbers(cosine, count):
+    """Against 40,000 draws; five standard deviations are allowed, beyond which one in two million falls."""
+    draws = np.random.default_rng(4)
+    common, own = draws.normal(size=(40_000, 1)), draws.normal(size=(40_000, count))
+    share = (cosine**0.5 * common + (1 - cosine) ** 0.5 * own < 0).all(axis=1).mean()
+    assert all_off(cosine, count) == pytest.approx(share, abs=5 * (share * (1 - share) / 40_000) ** 0.5)

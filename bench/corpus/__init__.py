@@ -10,22 +10,25 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
-__all__ = ["CODES", "Case", "cases", "mend"]
+__all__ = ["CODES", "FILES", "PARTS", "Case", "cases", "mend"]
 
 FILES = {framework: (f"{framework}_faulty", f"{framework}_healthy") for framework in ("torch", "keras")}
 """The files of each framework; each has a tuple `CASES`."""
 SECOND = {"torch": ("torch_second_faulty", "torch_second_healthy"), "keras": ("keras_second",)}
 """The same of a second part, whose cases and causes were settled before any doctor was run on them."""
+THIRD = {"torch": ("torch_third_faulty", "torch_third_healthy"), "keras": ("keras_third",)}
+"""The same of a third part, made as the second one was, after that had taught the doctor what it lacked."""
+PARTS = (FILES, SECOND, THIRD)
 CODES = frozenset((
     "uninitialised-weights", "non-finite-weights", "zero-weights", "identical-units", "repeated-weights",
     "weights-too-small", "weights-too-large", "tied-scale", "output-activation", "double-softmax", "one-unit-softmax",
-    "softmax-axis", "logits-into-probabilities", "targets-out-of-range", "broadcast-loss", "wrong-loss",
-    "sum-reduction", "linear-stack", "saturated-units", "dead-units", "collapsed-inputs", "vanishing-signal",
-    "exploding-signal", "vanishing-gradient", "exploding-gradient", "batch-norm-of-one", "heavy-dropout",
-    "misplaced-norm", "non-finite-signal", "gradient-blocked", "unscaled-inputs", "unscaled-targets",
-    "non-finite-inputs", "constant-inputs", "imbalanced-start", "frozen-parameters", "forgotten-parameters",
-    "unregistered-parameters", "unused-parameters", "eval-mode", "learning-rate-too-large", "learning-rate-too-small",
-    "plateau", "divergence", "oscillation",
+    "softmax-axis", "hidden-softmax", "logits-into-probabilities", "targets-out-of-range", "broadcast-loss",
+    "wrong-loss", "sum-reduction", "linear-stack", "saturated-units", "dead-units", "collapsed-inputs",
+    "vanishing-signal", "exploding-signal", "vanishing-gradient", "exploding-gradient", "batch-norm-of-one",
+    "heavy-dropout", "misplaced-norm", "mixed-examples", "non-finite-signal", "gradient-blocked", "unscaled-inputs",
+    "unscaled-targets", "non-finite-inputs", "constant-inputs", "imbalanced-start", "frozen-parameters",
+    "forgotten-parameters", "unregistered-parameters", "unused-parameters", "eval-mode", "learning-rate-too-large",
+    "learning-rate-too-small", "plateau", "divergence", "oscillation",
 ))  # fmt: skip
 """What a cause can be called."""
 
@@ -60,10 +63,9 @@ class Case:
     mended: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
-def cases(framework: str, second: bool = False) -> tuple[Case, ...]:
-    """The cases of a framework, which is imported: the faulty ones first; with `second` those of the second part."""
-    files = (SECOND if second else FILES)[framework]
-    return tuple(case for file in files for case in import_module(f"corpus.{file}").CASES)
+def cases(framework: str, part: int = 1) -> tuple[Case, ...]:
+    """The cases of a framework, which is imported: the faulty ones first; of the first, second or third part."""
+    return tuple(case for file in PARTS[part - 1][framework] for case in import_module(f"corpus.{file}").CASES)
 
 
 def mend(case: Case) -> Case:

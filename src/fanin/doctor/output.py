@@ -4,15 +4,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from fanin.doctor.cures import Cure
+from fanin.doctor.cures import Cure, can_help
 from fanin.doctor.facts import Facts
 from fanin.doctor.losses import answers
 from fanin.doctor.rewards import blind_below, blind_to_size, cost, rewards_distance, rewards_right, uneven
 from fanin.doctor.suspicions import Suspicion
+from fanin.records import Severity
 
 __all__ = [
-    "broadcast_loss", "double_softmax", "logits_into_probabilities", "lone_shares", "one_unit_softmax",
-    "output_activation", "softmax_axis", "sum_reduction", "targets_out_of_range", "wrong_loss",
+    "broadcast_loss", "double_softmax", "hidden_softmax", "logits_into_probabilities", "lone_shares",
+    "one_unit_softmax", "output_activation", "softmax_axis", "sum_reduction", "targets_out_of_range", "wrong_loss",
 ]  # fmt: skip
 
 _HARMLESS_TWICE = ("log_softmax",)
@@ -86,6 +87,21 @@ def softmax_axis(facts: Facts) -> Iterator[Suspicion]:
             "Take the softmax over the axis of the classes (dim=1, axis=-1).",
             Cure(cut=_before_last(facts)) if _takes(facts) == "logits" else None,
         )  # fmt: skip
+
+
+def hidden_softmax(facts: Facts) -> Iterator[Suspicion]:
+    """A softmax whose shares are what a layer gets, in a model that learns little."""
+    for index, op in enumerate(facts.ops):
+        inside = op.kind == "softmax" and index not in facts.ending and facts.graph.live[index]
+        after = [at for at in facts.graph.follows(index) if at >= 0] if inside else []
+        if any(facts.ops[at].kind == "weight" for at in after) and (facts.trial is None or can_help(facts)):
+            severity: Severity = "warning" if facts.trial is None else "error"
+            yield Suspicion(
+                facts.place(index), f"a softmax between two layers: {op.value:g} shares of 1, about {1 / op.value:.2g} "
+                "each", "an activation of each unit for itself", "Use relu, gelu or tanh between layers; a softmax is "
+                "for the output.", severity=severity, unproven=severity,
+            )  # fmt: skip
+            return
 
 
 def lone_shares(facts: Facts) -> Iterator[int]:

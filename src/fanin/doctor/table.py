@@ -56,6 +56,8 @@ _ALL = (
           "Shares sum to 1, so the only share is 1: the loss does not depend on the model."),
     Check("A softmax over the wrong axis", output.softmax_axis,
           "Over the batch, examples compete with each other instead of classes; over one place the share is 1."),
+    Check("A softmax between layers", output.hidden_softmax,
+          "Shares of 1 are small numbers that hardly differ, and each unit is pushed down by all others."),
     Check("The output's activation does not fit the loss", output.output_activation,
           "The outputs cannot take the values that the loss asks for, and where the activation is flat no gradient "
           "comes back."),

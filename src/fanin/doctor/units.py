@@ -13,7 +13,7 @@ from fanin.doctor.suspicions import Suspicion
 from fanin.recipes import trunk
 from fanin.records import Vitals
 
-__all__ = ["dead_units", "has_dead_layer", "saturated_units"]
+__all__ = ["all_off", "dead_units", "has_dead_layer", "saturated_units"]
 
 _ONE = 1 - 1e-6
 _WIDE = 8.0
@@ -57,18 +57,32 @@ def dead_units(facts: Facts) -> Iterator[Suspicion]:
 
 
 def _likely(facts: Facts, vitals: Vitals, index: int) -> float:
-    """The largest share of units that random weights without biases would turn off for all examples, by this chance.
-
-    A unit's pre-activations of n examples, whose inputs have the cosine c, are normal numbers of that correlation: all
-    are below 0 with probability E[Phi(z sqrt(c / (1 - c)))^n] over normal z. Three binomial deviations are added.
-    """
+    """The largest share of units that random weights without biases would turn off: three deviations above the mean."""
     layers = [each for each in facts.graph.comes_from(index) if facts.ops[each].kind in ("weight", "norm")]
     known = [vitals.cosine[source] for layer in layers for source in facts.ops[layer].inputs]
-    cosine = min(max([0.0, *(each for each in known if math.isfinite(each))]), _ONE)
-    z = np.linspace(-_WIDE, _WIDE, 1601)
-    below = ndtr(z * math.sqrt(cosine / (1 - cosine))) ** facts.ops[index].shape[0]
-    share = float(np.sum(below * np.exp(-z * z / 2)) / np.sum(np.exp(-z * z / 2)))
+    share = all_off(max([0.0, *(each for each in known if math.isfinite(each))]), facts.ops[index].shape[0])
     return share + 3 * math.sqrt(share * (1 - share) / max(1, vitals.highest[index].size))
+
+
+def all_off(cosine: float, count: int) -> float:
+    """The probability that a unit of random weights is below 0 for all of some examples.
+
+    Its pre-activations are normal numbers whose correlation is the cosine c of the examples: E[Phi(z sqrt(c / (1 -
+    c)))^n] over normal z.
+
+    Args:
+        cosine: Of any two examples, from 0 to 1.
+        count: How many examples, n.
+
+    Example:
+        >>> round(all_off(0.0, 3), 4), round(all_off(1.0, 3), 2)
+        (0.125, 0.5)
+    """
+    cosine = min(cosine, _ONE)
+    z = np.linspace(-_WIDE, _WIDE, 1601)
+    weights = np.exp(-z * z / 2)
+    below = ndtr(z * math.sqrt(cosine / (1 - cosine))) ** count
+    return float(np.sum(below * weights) / np.sum(weights))
 
 
 def _silent(facts: Facts) -> Iterator[Suspicion]:
