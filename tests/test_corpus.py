@@ -16,10 +16,10 @@ start(None)
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
 import keras  # noqa: E402
-from corpus import CODES, FILES, Case, cases, mend  # noqa: E402
+from corpus import CODES, FILES, PARTS, Case, cases, mend  # noqa: E402
 from corpus.validate import quality, seed_all, split  # noqa: E402
 
-CASES = {framework: (*cases(framework), *cases(framework, second=True)) for framework in FILES}
+CASES = {fw: tuple(case for part in range(len(PARTS)) for case in cases(fw, part + 1)) for fw in FILES}
 EVERY = [case for found in CASES.values() for case in found]
 
 
