@@ -96,6 +96,19 @@ class Rooted(nn.Module):
         return self.head(torch.sqrt(some.square() + self.least))
 
 
+class Cosines(nn.Module):
+    """Scores by the angle between features and a row for each class, whose size does not matter."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.features, self.classes = nn.Linear(64, 24), nn.Parameter(size * torch.randn(10, 24))
+
+    def forward(self, x):
+        found = torch.relu(self.features(x))
+        features, classes = (nn.functional.normalize(each) for each in (found, self.classes))
+        return 16 * features @ classes.T
+
+
 class Drawn(nn.Module):
     """A head behind codes that are drawn around what was read, with a gradient or without, and the codes' middles."""
 
@@ -207,8 +220,10 @@ def test_where_a_signal_or_a_gradient_ends(make, code, where):
 @pytest.mark.parametrize("make", [
     lambda: Attended(1), lambda: Gated(True), lambda: Behind(True), lambda: normed(nn.BatchNorm2d(12)),
     lambda: Recurrent(0.0), lambda: Rooted(1e-3), lambda: rounded(True), lambda: Masked(1), lambda: pooled(3),
+    lambda: Cosines(30.0),
 ], ids=[
     "attended", "gated", "slow copy", "batch norm", "recurrent", "root", "rounded", "masked", "group norm",
+    "cosines",
 ])  # fmt: skip
 def test_the_same_models_as_they_should_be(make):
     assert checked(make).ok

@@ -9,6 +9,7 @@ from fanin.doctor.cures import Cure, can_help, redrawn
 from fanin.doctor.facts import Facts
 from fanin.doctor.scales import OFF, is_weight
 from fanin.doctor.suspicions import Suspicion
+from fanin.errors import FaninError
 from fanin.recipes import trunk
 from fanin.recipes.audit import unwritten
 from fanin.recipes.repeats import beginning, repeats
@@ -21,6 +22,8 @@ __all__ = [
 
 _COMPARED = 4096
 """Of so many units it is looked whether they are the same."""
+_UNCHANGED = 1e-3
+"""Share by which an output may change by rounding."""
 _FAR_OFF = 30.0
 """By this factor nobody's initializer is off on purpose."""
 _WILD = 10.0
@@ -148,9 +151,9 @@ def tied_scale(facts: Facts) -> Iterator[Suspicion]:
 
 
 def _off_scale(facts: Facts, ratios: dict[str, float], word: str) -> Iterator[Suspicion]:
-    if not ratios:
+    path = next((each for each, ratio in ratios.items() if not _is_rescaled(facts, each, ratio)), None)
+    if path is None:
         return
-    path = next(iter(ratios))
     start, constant = facts.start
     # A table may be small: what follows it makes up for that within a few steps.
     told = [max(ratio, 1 / ratio) for each, ratio in ratios.items() if facts.params[each].role != "embedding"]
@@ -162,6 +165,19 @@ def _off_scale(facts: Facts, ratios: dict[str, float], word: str) -> Iterator[Su
         f"about {measured / ratios[path]:.3g}", "Draw them again, scaled by their fan-in: fanin.init.",
         Cure(plan=redrawn(facts, frozenset(ratios))), "warning", "warning" if far else None,
     )  # fmt: skip
+
+
+def _is_rescaled(facts: Facts, path: str, ratio: float) -> bool:
+    """Whether a weight's size does not matter to what is made with it, as where the model divides it by its norm."""
+    uses = facts.graph.used_by.get(path, ())
+    if facts.patient.after is None or not uses:
+        return False
+    try:
+        after = facts.patient.after({path: (facts.values(path) / ratio).astype(facts.values(path).dtype)})
+    except FaninError:
+        return False
+    before, now = facts.vitals.signal_rms[uses[0]], after.signal_rms[uses[0]]
+    return abs(now - before) < _UNCHANGED * before
 
 
 def _is_tied(facts: Facts, path: str) -> bool:
