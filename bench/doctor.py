@@ -1,6 +1,6 @@
 """Does `fanin.check` name what keeps a network from training, and leave healthy ones alone?
 
-python bench/doctor.py [--framework torch] [--only WORD ...] [--seeds 1] [--steps 50] [--second] [--validate]
+python bench/doctor.py [--framework torch] [--only WORD ...] [--seeds 1] [--steps 50] [--part 1] [--validate]
                        [--json] [--keep]
 python bench/doctor.py --docs
 
@@ -9,7 +9,7 @@ codes that are right, the first that was named, and all of severity error and wa
 intervals over runs: how often each cause was named first (recall), how often it was right where it was named first
 (precision), and how many healthy networks have an error or a warning. A check that raises names nothing.
 
-With --second the second part of `corpus` is taken, whose causes were settled before any doctor had seen them.
+With --part 2 or 3 that part of `corpus` is taken; its causes were settled before any doctor had seen its cases.
 With --validate nothing is checked: each network is trained to show that the corpus holds what it says.
 With --docs nothing is run: the kept results are written into docs/check.md.
 """
@@ -25,7 +25,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 
 from common import keep, kept, write_table
-from corpus import FILES, Case, cases
+from corpus import FILES, PARTS, Case, cases
 from corpus.validate import STEPS, Verdict, seed_all, validate
 
 NAMED, FALSE = 0.8, 0.02
@@ -124,7 +124,7 @@ def summary(rows: Sequence[Checked]) -> None:
         print(f"{code:27}" + "   ".join(f"{share(*each):28}" for each in columns))
     hits = sum(row.right for row in faulty)
     _line("causes named first", hits, len(faulty), hits >= NAMED * len(faulty), f"at least {NAMED:.0%}")
-    false = sum(bool(row.errors) for row in healthy)
+    false = sum(not row.right for row in healthy)
     _line("healthy with an error", false, len(healthy), false <= FALSE * len(healthy), f"at most {FALSE:.0%}")
     _line("healthy with a warning", sum(bool(row.warnings) for row in healthy), len(healthy))
     _line("checks that raised", sum(bool(row.raised) for row in rows), len(rows))
@@ -153,10 +153,14 @@ def show_verdicts(verdicts: Iterable[Verdict], as_json: bool) -> list[Verdict]:
     return rows
 
 
+NAMES = ("", "_second", "_third")
+"""What the kept results of a part are called."""
 KEPT = {
     "doctor": "the corpus that the checks were made with",
     "doctor_second_before": "a second corpus, by somebody who did not know the checks: before anything was mended",
     "doctor_second": "the same after what it showed was mended",
+    "doctor_third_before": "a third one, made in the same way later: before anything was mended",
+    "doctor_third": "the same after what it showed was mended",
 }
 """The kept results that docs/check.md shows, and what they are of."""
 
@@ -190,7 +194,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[""], help="networks whose name or causes have one of these words")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, help="of training in a check (50) or to validate")
-    parser.add_argument("--second", action="store_true", help="take the second part of the corpus")
+    parser.add_argument("--part", type=int, default=1, choices=range(1, 1 + len(PARTS)), help="of the corpus")
     parser.add_argument("--validate", action="store_true", help="train the corpus instead of checking it")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--keep", action="store_true", help="write bench/results/doctor.json, or corpus.json")
@@ -201,7 +205,7 @@ def main() -> None:
         return
     os.environ.setdefault("KERAS_BACKEND", "jax")
     warnings.simplefilter("ignore")  # PyTorch's own words on some of the faults
-    found = [case for framework in options.framework or FILES for case in cases(framework, options.second)]
+    found = [case for framework in options.framework or FILES for case in cases(framework, options.part)]
     chosen = [case for case in found if any(word in " ".join((case.name, *case.causes)) for word in options.only)]
     if options.validate:
         rows = show_verdicts(validate(chosen, options.seeds, options.steps or STEPS), options.json)
@@ -212,7 +216,7 @@ def main() -> None:
     if options.keep:
         wanted = ("fanin", "torch", "keras", "jax", "scikit-learn")
         name = "corpus" if options.validate else "doctor"
-        keep(f"{name}_second" if options.second else name, rows, {name: metadata.version(name) for name in wanted})
+        keep(f"{name}{NAMES[options.part - 1]}", rows, {name: metadata.version(name) for name in wanted})
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from fanin.doctor import CHECKS, Patient, examined
+from fanin.doctor.data import constant_inputs
+from fanin.doctor.facts import Facts
 from fanin.records import ModelInfo, Op, ParamInfo, Setup, Trial, Vitals
 
 WIDTHS = (6, 5, 4, 3)
@@ -122,6 +124,26 @@ def test_facts_come_before_what_had_to_be_tried():
 
     findings, _ = examined(patient(values, train=cured, setup=Setup(unregistered=("extra",))))
     assert codes(findings)[:2] == ["unregistered-parameters", "weights-too-large"]
+
+
+def test_random_arrays_that_multiply_the_signal_are_a_warning_where_nothing_is_learned():
+    values = good()
+    for learns in (False, True):
+        train = None if not learns else lambda **_: trial(True, values)
+        findings, _ = examined(patient(values, train=train, setup=Setup(constant=("fixed",))))
+        told = [(each.code, each.where, each.severity) for each in findings]
+        assert (("unregistered-parameters", "fixed", "warning") in told) is not learns
+
+
+@pytest.mark.parametrize(("divisor", "found"), [(50, 1), (1, 0), (0.5, 0), (10, 0)])
+def test_fractions_that_choose_rows_are_cut_to_one(divisor, found):
+    numbers = (np.random.default_rng(1).integers(0, 50, (N, 7)) / divisor).astype(np.float32)
+    whole = patient(good())
+    ops = (Op("input", (), (N, 7), place="x"), Op("lookup", (0,), (N, 7, 3), ("table",), "table"))
+    # The other steps of the patient have nothing to do with it.
+    described = replace(whole.info, ops=(*ops, *whole.info.ops[2:]))
+    sick = replace(whole, info=described, example=numbers)
+    assert [suspicion.where for suspicion in constant_inputs(Facts(sick))] == ["input 0"] * found
 
 
 def test_zeros_are_held_against_the_gradients_of_the_whole_training():

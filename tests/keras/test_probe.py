@@ -303,6 +303,26 @@ def test_half_precision_is_measured_in_float32() -> None:
     assert found.outputs[0].dtype == np.float32
 
 
+@pytest.mark.parametrize(
+    ("operation", "expected"),
+    [
+        (lambda x: ops.norm(x, axis=1), lambda z: np.sqrt(np.sum(z**2, 1))),
+        (lambda x: ops.quantile(x, 0.25, axis=2), lambda z: np.quantile(z, 0.25, axis=2)),
+        (lambda x: ops.rot90(x, axes=[1, 2]), lambda z: np.rot90(z, axes=(1, 2))),
+        (lambda x: ops.transpose(x, [0, 2, 1]), lambda z: np.swapaxes(z, 1, 2)),
+    ],
+    ids=["norm", "quantile", "rot90", "transpose"],
+)
+def test_axes_that_keras_keeps_in_lists(operation: Any, expected: Any) -> None:
+    inputs = keras.Input((3, 5))
+    node = operation(inputs)
+    model, x = keras.Model(inputs, node), np.random.default_rng(2).normal(size=(4, 3, 5)).astype(np.float32)
+    kept = dict(vars(model.operations[-1]))
+    np.testing.assert_allclose(probe(model, x).outputs[0], expected(x.astype(np.float64)), rtol=1e-5)
+    assert vars(model.operations[-1]) == kept
+    assert any(isinstance(value, list) for name, value in kept.items() if name.startswith("ax"))
+
+
 PROGRAM = """
 import json, sys
 import keras

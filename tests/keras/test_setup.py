@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from fanin.errors import InvalidValueError, UnknownNameError
 from fanin.keras.layouts import variables_of
@@ -91,3 +91,77 @@ def test_what_keras_does_not_find_is_named() -> None:
     assert len(model.trainable_variables) == 4
     found = setup(model).unregistered
     assert set(found) == {"parts.dense.kernel", "parts.dense.bias", "parts.table", "function.function.weight"}
+
+
+TABLE = keras.Variable(np.ones((7, 3)), name="table")
+STILL = keras.Variable(np.ones(3), name="still", trainable=False)
+
+
+class Borrowing(layers.Layer):
+    """Keras sees no variable of a module or of a class."""
+
+    factor = keras.Variable(np.ones(3), name="factor")
+
+    def build(self, shape: Any) -> None:
+        self.own = self.add_weight(shape=(3,), name="own")
+
+    def call(self, x: Any) -> Any:
+        return (x @ TABLE) * self.factor + self.own + STILL
+
+
+def test_what_no_layer_holds_is_named_where_it_is_used() -> None:
+    inputs = keras.Input((7,))
+    shift = keras.Variable(np.ones(3), name="shift")
+    model = keras.Model(inputs, ops.add(Borrowing(name="borrowing")(inputs), shift))
+    assert setup(model).unregistered == ("borrowing.table", "borrowing.factor", "shift")
+    mask = np.random.default_rng(1).normal(size=(7, 3))  # an array may be meant to stay
+    assert setup(keras.Model(inputs, layers.Dense(2)(ops.matmul(inputs, mask)))).unregistered == ()
+
+
+class Multiplied(layers.Layer):
+    """The signal times an array, which may be drawn anew at each call."""
+
+    def __init__(self, array: Any = None) -> None:
+        super().__init__(name="multiplied")
+        self.array, self.seed = array, keras.random.SeedGenerator(1)
+
+    def call(self, x: Any) -> Any:
+        drawn = keras.random.normal((24, 10), stddev=0.2, seed=self.seed) if self.array is None else self.array
+        return ops.matmul(x, drawn)
+
+
+def constant_in(array: Any) -> tuple[str, ...]:
+    return setup(keras.Sequential([keras.Input((24,)), Multiplied(array), layers.Dense(2)])).constant
+
+
+@pytest.mark.parametrize(
+    "name", ["glorot_uniform", "he_normal", "lecun_normal", "random_normal", "he_uniform", "truncated_normal"]
+)
+def test_arrays_that_were_drawn_as_weights_are_named(name: str) -> None:
+    array = keras.initializers.get({"class_name": name, "config": {"seed": 4}})((24, 10))
+    assert constant_in(array) == constant_in(np.asarray(array)) == ("multiplied",)
+    model = keras.Sequential([keras.Input((24,)), layers.Dense(10, kernel_initializer=name, trainable=False)])
+    assert setup(model).constant == ()  # the model knows of it
+
+
+PLACES, WAVES = np.arange(24)[:, None], np.arange(10)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        None,
+        np.eye(24)[:, :10],
+        np.cos(np.pi / 24 * (PLACES + 0.5) * WAVES) * (2 / 24) ** 0.5,
+        np.sin(PLACES / 1e4 ** (WAVES / 10)),
+        np.exp(-0.5 * (PLACES - 2.4 * WAVES) ** 2),
+        (np.random.default_rng(3).random((24, 10)) < 0.2) / 5.0,
+        np.random.default_rng(3).dirichlet(np.ones(24), 10).T,
+        np.sign(np.random.default_rng(3).normal(size=(24, 10))),
+        np.full((24, 10), 0.1),
+        np.ones((24, 1)) / 24,
+    ],
+    ids=["noise", "identity", "cosines", "places", "bumps", "graph", "shares", "signs", "constant", "mean"],
+)
+def test_arrays_that_are_meant_as_they_are_are_not_named(array: Any) -> None:
+    assert constant_in(None if array is None else array.astype(np.float32)) == ()

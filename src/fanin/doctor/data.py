@@ -31,6 +31,8 @@ _MOST = (0.1, 0.9)
 """The quantiles of the features between which they are compared: a pixel that is nearly always 0 is no other unit."""
 _OFFSET = 3.0
 """The same for the mean of all inputs over their standard deviation."""
+_CUT, _ONE = 0.5, 0.9
+"""Share of numbers that are not whole, and share that is left of one row, where nearly all choose the same."""
 _HALVES = 4
 """Examples, at least, of which half are exchanged."""
 _MIXED = 1e-3
@@ -62,6 +64,24 @@ def constant_inputs(facts: Facts) -> Iterator[Suspicion]:
                 f"input {at}", f"all {len(array)} examples are the same", "examples that differ",
                 "Look at what loads and scales the data.",
             )  # fmt: skip
+    yield from _one_row(facts)
+
+
+def _one_row(facts: Facts) -> Iterator[Suspicion]:
+    """Fractions that choose rows of a table: cut off to whole numbers they are nearly all the same."""
+    for index, op in enumerate(facts.ops):
+        before = [facts.ops[each].kind for each in facts.before(index)]
+        if op.kind == "lookup" and "input" in before and {*before} <= {"input", "move"} and len(facts.inputs) == 1:
+            (array,) = facts.inputs
+            rows = np.trunc(array)
+            kinds, counts = np.unique(rows, return_counts=True)
+            if rows.size and np.mean(rows != array) > _CUT and counts.max() > _ONE * rows.size:
+                yield Suspicion(
+                    "input 0", f"{facts.place(index)} takes the whole numbers of {array.min():.3g} to "
+                    f"{array.max():.3g}: for {counts.max() / rows.size:.0%} of them row {kinds[counts.argmax()]:.0f}",
+                    "the number of a row for each", "Give an embedding numbers of rows: do not scale them.",
+                )  # fmt: skip
+                return
 
 
 def constant_targets(facts: Facts) -> Iterator[Suspicion]:

@@ -74,6 +74,12 @@ def unregistered_parameters(facts: Facts) -> Iterator[Suspicion]:
             "layers in nn.ModuleList, tensors as nn.Parameter",
             "Hold layers in nn.ModuleList or nn.ModuleDict instead of a list or dict: no optimizer sees them there.",
         )  # fmt: skip
+    if facts.setup.constant and (facts.trial is None or can_help(facts)):  # fixed random features may be meant
+        yield Suspicion(
+            facts.setup.constant[0], f"{len(facts.setup.constant)} arrays of random numbers multiply the signal as "
+            "weights do, and are no parameters", "weights that are parameters", "Make them with add_weight (Keras) or "
+            "as nn.Parameter (PyTorch), unless they are to stay as they are.", severity="warning", unproven="warning",
+        )  # fmt: skip
 
 
 def unused_parameters(facts: Facts) -> Iterator[Suspicion]:

@@ -147,7 +147,7 @@ class Recorder:
         rewrite = self.rewrites.get(type(operation).__name__)
         same = rewrite(self, operation, *call_args, **call_kwargs) if rewrite is not None else None
         if same is None:
-            self.add(operation.call, call_args, call_kwargs, outputs, operation)
+            self.add(_replayed(operation), call_args, call_kwargs, outputs, operation)
         else:
             self.add(_itself, (same,), {}, outputs, known=Known("same"), signals=(same,))
 
@@ -210,6 +210,24 @@ class Recorder:
 
 def _itself(value: Any) -> Any:
     return value
+
+
+def _replayed(operation: Any) -> Callable[..., Any]:
+    """What an operation does to real tensors; the axes that it keeps in a list are a tuple meanwhile."""
+    # Keras makes lists of single axes for symbolic tensors alone, and not all functions of JAX take a list.
+    settings = {
+        name: tuple(value)
+        for name, value in vars(operation).items()
+        if isinstance(value, list) and value and all(isinstance(each, int) for each in value)
+    }
+    if not settings:
+        return operation.call  # type: ignore[no-any-return]
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with replaced(operation, settings):
+            return operation.call(*args, **kwargs)
+
+    return called
 
 
 def _unread(function: Callable[..., Any], name: str, error: Exception) -> Known:

@@ -1,20 +1,29 @@
 """How a Keras model is set up for training: what is trained, by what, and what is not known to it."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import keras
+import numpy as np
 from keras.layers import Layer
 from keras.optimizers import Optimizer
 
+from fanin.errors import ModelError
 from fanin.keras.layouts import named, path_of, variables_of
 from fanin.keras.losses import loss_name
 from fanin.keras.optimizers import fresh, inner, is_constant
+from fanin.keras.recorder import Record
 from fanin.keras.running import array_of
-from fanin.records import Setup
+from fanin.keras.trace import Trace, has_inputs, trace
+from fanin.recipes.audit import FALSE_ALARMS
+from fanin.recipes.evidence import Random, tells
+from fanin.recipes.graph import carrying
+from fanin.recipes.lookalikes import known_laws
+from fanin.recipes.verdicts import Values, misfit
+from fanin.records import ModelInfo, ParamInfo, Setup
 
 __all__ = ["setup"]
 
@@ -30,7 +39,9 @@ def setup(model: keras.Model, optimizer: Optimizer | str | None = None, loss: An
     Returns:
         Frozen are parameters that a layer would train if its `trainable` were true; moving statistics are none.
         Forgotten are those that an optimizer was not built for. Unregistered are trainable variables, also of
-        layers, that Keras does not find because of what holds them: a plain object, or the function of a layer.
+        layers, that Keras does not find because of what holds them: a plain object, or the function of a layer; of
+        a model that knows its inputs also those that it computes with and that nothing of it holds. Constants
+        are arrays; they too are found only in a model that knows its inputs.
         Keras models have no mode: they always count as in training.
 
     Raises:
@@ -45,7 +56,13 @@ def setup(model: keras.Model, optimizer: Optimizer | str | None = None, loss: An
     """
     given = optimizer if optimizer is not None else getattr(model, "optimizer", None)
     frozen = named(model, (each for each in _parameters(model) if not each.trainable))
-    found = Setup(frozen=tuple(frozen), unregistered=tuple(_unregistered(model)), loss=loss_name(loss, model))
+    read = _read(model)
+    found = Setup(
+        frozen=tuple(frozen),
+        unregistered=tuple(_unregistered(model, read)),
+        constant=() if read is None else tuple(_constant(model, read)),
+        loss=loss_name(loss, model),
+    )
     if given is None:
         return found
     chosen = inner(fresh(given) if isinstance(given, str) else given)
@@ -76,7 +93,42 @@ def _forgotten(model: keras.Model, optimizer: Optimizer) -> Iterator[str]:
         yield from (path for path, variable in variables_of(model).items() if id(variable) not in known)
 
 
-def _unregistered(model: keras.Model) -> Iterator[str]:
+def _read(model: keras.Model) -> Trace | None:
+    """What a model computes that knows its inputs; None for others, and for one that cannot be called on them."""
+    with suppress(ModelError):  # the check of the steps says why
+        return trace(model) if has_inputs(model) else None
+    return None
+
+
+def _constant(model: keras.Model, read: Trace) -> Iterator[str]:
+    """Where the signal is multiplied by an array that stays the same and looks drawn as a weight is."""
+    live = carrying([step.op for step in read.steps])
+    found = [
+        (step.op.place, read.steps[at].value)
+        for step in read.steps if step.op.kind == "matmul" and any(live[each] for each in step.op.inputs)
+        for at in step.op.inputs if read.steps[at].op.kind == "constant" and _is_drawn(read.steps[at].value)
+    ]  # fmt: skip
+    # What is drawn anew at each call is noise: another array the next time.
+    same = {id(step.value) for step in trace(model).steps} if found else set()
+    yield from (place for place, array in found if id(array) in same)
+
+
+def _is_drawn(value: Any) -> bool:
+    """Whether an array follows a law of random numbers that weights of its shape are drawn by."""
+    if isinstance(value, keras.Variable | keras.KerasTensor) or len(value.shape) != 2:
+        return False
+    array = np.asarray(keras.ops.convert_to_numpy(value))
+    if not np.issubdtype(array.dtype, np.floating) or not array.size or not np.isfinite(array).all():
+        return False
+    param = ParamInfo("", array.shape, str(array.dtype), ("in", "out"), "dense")
+    return any(
+        isinstance(each.law, Random) and tells(each.law, array.size, FALSE_ALARMS)
+        and not misfit(param, each.law, each.scales, Values(param, array), FALSE_ALARMS)
+        for each in known_laws(ModelInfo("keras", (param,)))(param) if each.param == param
+    )  # fmt: skip
+
+
+def _unregistered(model: keras.Model, read: Trace | None) -> Iterator[str]:
     """Where trainable variables are held that are none of the model's."""
     seen = {id(variable) for variable in model.variables}
     around: set[int] = set()
@@ -85,6 +137,18 @@ def _unregistered(model: keras.Model) -> Iterator[str]:
             if not name.startswith("_"):
                 place = path_of(model, layer).removeprefix(model.name)
                 yield from _hidden(value, ".".join(filter(None, (place, name))), seen, around)
+    if read is not None:
+        yield from _computed_with(read.records, seen)
+
+
+def _computed_with(records: Iterable[Record], seen: set[int]) -> Iterator[str]:
+    """Variables not seen before that a step takes; each is told once, where it is used first."""
+    for record in records:
+        of_layer = record.known.variables if record.known is not None else ()
+        for value in keras.tree.flatten((record.args, dict(record.kwargs), of_layer)):
+            if isinstance(value, keras.Variable) and value.trainable and id(value) not in seen:
+                seen.add(id(value))
+                yield ".".join(filter(None, (record.place, value.name)))
 
 
 def _hidden(value: Any, place: str, seen: set[int], around: set[int]) -> Iterator[str]:

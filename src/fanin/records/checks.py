@@ -60,6 +60,7 @@ class Setup:
         frozen: Paths of parameters that are not trained.
         forgotten: Paths of parameters that the optimizer was not given.
         unregistered: Where tensors that want a gradient are held without being parameters of the model.
+        constant: Where the signal is multiplied by an array that is no parameter and looks drawn as a weight is.
         optimizer: The optimizer's name; empty where none was given.
         learning_rate: Of the optimizer; None where none was given or it changes from step to step.
         momentum: Of the optimizer; 0 for none.
@@ -70,6 +71,7 @@ class Setup:
     frozen: tuple[str, ...] = ()
     forgotten: tuple[str, ...] = ()
     unregistered: tuple[str, ...] = ()
+    constant: tuple[str, ...] = ()
     optimizer: str = ""
     learning_rate: float | None = None
     momentum: float = 0.0
