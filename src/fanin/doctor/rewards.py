@@ -28,6 +28,8 @@ _FAR = (1.0, 10.0, 100.0)
 """How many standard deviations an answer is off."""
 _SAME = 1e-5
 """Relative; less is rounding."""
+_CONSTANTS = 8
+"""The most frequent classes, one of which the best answer for all examples is."""
 _TRIED = 64
 """Examples whose answers are spoiled one by one."""
 
@@ -98,11 +100,11 @@ def _put(shape: tuple[int, ...], targets: Array) -> Iterator[tuple[Floats, list[
 
 def _classes(shape: tuple[int, ...], axis: int, targets: Array) -> Iterator[tuple[Floats, list[Floats]]]:
     """Class numbers as logits, shares and logarithms of shares along an axis."""
-    count = shape[axis]
-    right = np.moveaxis(np.eye(count)[targets.reshape(shape[:axis] + shape[axis + 1 :])], -1, axis)
-    alike = [np.moveaxis(np.broadcast_to(row, right.shape), -1, axis) if axis == len(shape) - 1 else
-             np.broadcast_to(row.reshape(-1, *[1] * (len(shape) - axis - 1)), shape)
-             for row in (*np.eye(count)[np.unique(targets)], np.full(count, 1 / count))]  # fmt: skip
+    count, places = shape[axis], shape[:axis] + shape[axis + 1 :]
+    kinds, counts = np.unique(targets, return_counts=True)
+    often, hot = kinds[np.argsort(-counts, kind="stable")[:_CONSTANTS]], np.eye(count)
+    rows = (np.broadcast_to(row, (*places, count)) for row in (*hot[often], np.full(count, 1 / count)))
+    right, *alike = (np.moveaxis(each, -1, axis) for each in (hot[targets.reshape(places)], *rows))
     rest = (1 - _SHARE) / max(1, count - 1)
     ways: tuple[Callable[[Floats], Floats], ...] = (
         lambda hot: _SURE * hot,
