@@ -148,7 +148,7 @@ def blind_to_size(function: Function, shape: tuple[int, ...], targets: Array) ->
     drawn = np.random.default_rng(0).normal(size=shape)
     costs = [cost(function, factor * drawn, targets) for factor in (1.0, 3.0, 10.0)]
     known = [cost for cost in costs if cost is not None]
-    return len(known) == len(costs) and np.ptp(known) <= _SAME * abs(known[0])
+    return len(known) == len(costs) and bool(np.ptp(known) <= _SAME * abs(known[0]))
 
 
 def blind_below(function: Function, shape: tuple[int, ...], targets: Array) -> float:

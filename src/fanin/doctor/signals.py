@@ -124,10 +124,12 @@ def _bypassed(facts: Facts) -> Iterator[Suspicion]:
         last = max(ends)
         gate = max(source for source in facts.ops[last].inputs if source not in reached)
         what = facts.ops[gate].name or facts.ops[gate].kind
+        again = any(set(facts.ops[at].params) & set(facts.ops[lost[-1]].params) for at in reached)
         severity: Severity = "error" if facts.trial is None or can_help(facts) else "warning"
         yield Suspicion(
             facts.place(gate) or what, f"{what} sends no gradient back, and it is the only way from "
-            f"{facts.place(lost[-1])} to the output", "a gradient of the output for each layer before it",
+            f"{'the earlier steps of ' if again else ''}{facts.place(lost[-1])} to the output",
+            "a gradient of the output for each layer before it",
             "Leave out what cuts (detach, no_grad, an index), or let the gradient pass: rsample() for sample(), "
             "x + (q - x).detach() for q.", severity=severity, unproven=severity,
         )  # fmt: skip

@@ -48,7 +48,7 @@ _ALL = (
     Check("The optimizer lacks parameters", training.forgotten_parameters,
           "What the optimizer was not given stays as it was drawn."),
     Check("A step cuts the gradient", signals.gradient_blocked,
-          "Nothing before this step gets a gradient, so nothing before it is trained."),
+          "What lies before this step gets no gradient from what is behind it, so it is not trained for that."),
     # What the loss gets to see.
     Check("Outputs and targets meet crosswise", output.broadcast_loss,
           "Every output is pulled towards every target, so the best answer is their mean, whatever the input."),
@@ -69,8 +69,7 @@ _ALL = (
     Check("Targets that no output can reach", output.targets_out_of_range,
           "The output's activation is bounded, or the loss is made for shares: the rest is never reached."),
     Check("The loss does not fit the task", output.wrong_loss,
-          "A squared error on class numbers says that class 9 is far from class 1; a loss that no output changes says "
-          "nothing."),
+          "Training makes the loss small, whatever that does to the answers: it has to be least for the right ones."),
     # Weights that cannot be trained as they are.
     Check("Weights are not finite", parameters.non_finite_weights, "Everything computed from NaN is NaN."),
     Check("Weights were never initialised", parameters.uninitialised_weights,

@@ -200,7 +200,7 @@ def imbalanced_start(facts: Facts) -> Iterator[Suspicion]:
 def divergence(facts: Facts) -> Iterator[Suspicion]:
     """A loss that is lost within a few steps."""
     trial = facts.trial
-    if trial is not None and (trial.diverged or trial.losses[-1] > 10 * abs(trial.losses[0])):
+    if trial is not None and len(trial.losses) > 1 and (trial.diverged or trial.losses[-1] > 10 * abs(trial.losses[0])):
         rate = facts.setup.learning_rate
         moved = f"went from {trial.losses[0]:.3g} to {trial.losses[-1]:.3g}"
         what = f"is not finite{_lost(facts, trial)}" if trial.diverged else moved
