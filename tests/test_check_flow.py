@@ -330,3 +330,25 @@ def test_the_chance_to_be_off_for_all_is_that_of_drawn_numbers(cosine, count):
     common, own = draws.normal(size=(40_000, 1)), draws.normal(size=(40_000, count))
     share = (cosine**0.5 * common + (1 - cosine) ** 0.5 * own < 0).all(axis=1).mean()
     assert all_off(cosine, count) == pytest.approx(share, abs=5 * (share * (1 - share) / 40_000) ** 0.5)
+
+
+class Placed(nn.Module):
+    """A digit, read at places that a layer works out."""
+
+    def __init__(self):
+        super().__init__()
+        self.look, self.head = nn.Linear(64, 6), nn.Linear(64, 10)
+        nn.init.normal_(self.look.weight, std=0.01)
+        self.look.bias.data = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
+
+    def forward(self, x):
+        grid = nn.functional.affine_grid(self.look(x).view(-1, 2, 3), (len(x), 1, 8, 8), align_corners=False)
+        seen = nn.functional.grid_sample(x.view(-1, 1, 8, 8), grid, align_corners=False)
+        return self.head(seen.flatten(1))
+
+
+def test_a_layer_that_works_out_places_is_used():
+    found = checked(Placed)
+    assert codes(found) == []
+    assert {"look.weight", "head.weight"} <= {path for op in found.info.ops for path in op.params}
+    assert all(each.code != "unused-parameters" for each in found.findings)

@@ -252,6 +252,8 @@ def _move(reader: Reader, value: Value, call: Call) -> Reading | None:
     if not taken:
         return None
     main, *rest = taken
+    if call.name == "grid_sample" and any(not each.passive for each in rest):
+        return _others(value, call)  # the places are worked out by the model as well
     if main.learned and not main.signal and any(each.signal or each.shape for each in rest):
         source = reader.source(main)
         if source is not None and call.name in ("getitem", "index_select", "index"):
