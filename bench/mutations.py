@@ -2,6 +2,7 @@
 
 python bench/mutations.py [--quick] [--framework torch] [--only WORD ...] [--ways WORD ...] [--sound]
     [--runs mutations.jsonl] [--finished] [--seconds 2] [--json] [--keep]
+python bench/mutations.py --docs
 
 Each network of `models` is initialised by fanin and gets made-up targets: random classes where its output is (n, k),
 normal numbers of the output's shape otherwise. It must get a clean bill from `fanin.check`. Then it is broken in each
@@ -13,7 +14,8 @@ each broken network is trained beside the sound one, by fanin's trial without an
 `--seconds`; then both are compared at the last step that both took. So few steps cannot tell a slow network from one
 that is kept from training: what is missed then is looked at again with all of them.
 
-Every finished row is a line of the file of runs; the same command goes on where it was stopped.
+Every finished row is a line of the file of runs; the same command goes on where it was stopped. With --docs nothing is
+run: what is kept is written into docs/check.md.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from importlib import metadata
 from pathlib import Path
 
 import numpy as np
-from common import keep
+from common import keep, kept, write_table
 from models import FILES, Case, cases
 from mutants import MUTATIONS, RATES, Mutation, Patient, adapter, admit
 
@@ -174,6 +176,17 @@ def totals(rows: Sequence[Mutated]) -> None:
         print(f"{name or 'all':22}" + "".join(f"{count:22d}" for count in counts))
 
 
+def table() -> str:
+    """What is kept as a table in Markdown: the networks that each mutation harms, and what was said of them."""
+    rows = [row for row in kept("mutations") if row["outcome"] in ("first", "named", "missed")]
+    lines = ["| broken by | networks that it harms | named first | named later | missed |", "|---|---|---|---|---|"]
+    for name in [*(each.name for each in MUTATIONS), ""]:
+        own = [row for row in rows if name in ("", row["mutation"])]
+        counts = (sum(row["outcome"] == outcome for row in own) for outcome in ("first", "named", "missed"))
+        lines.append(f"| {name or 'any'} | {len(own)} | {' | '.join(map(str, counts))} |")
+    return "\n".join(lines)
+
+
 def read(file: Path) -> dict[tuple[str, str, str], Mutated]:
     """The finished rows of a file, by what determines them."""
     lines = file.read_text().splitlines() if file.exists() else []
@@ -217,7 +230,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="after which a training ends")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--keep", action="store_true", help="write bench/results/mutations.json")
+    parser.add_argument("--docs", action="store_true", help="only write docs/check.md from what is kept")
     options = parser.parse_args()
+    if options.docs:
+        write_table("check.md", "mutations.py", table())
+        return
     os.environ.setdefault("KERAS_BACKEND", "jax")
     warnings.simplefilter("ignore")  # frameworks' own words on some of the faults
     found = [case for framework in options.framework or FILES for case in cases(framework, options.quick)]

@@ -9,11 +9,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
 import doctor
+import mutations
 import trainable_depth
 from common import DOCS, with_table
 
 
-@pytest.mark.parametrize(("page", "script"), [("check.md", doctor), ("theory.md", trainable_depth)])
+@pytest.mark.parametrize(
+    ("page", "script"), [("check.md", doctor), ("check.md", mutations), ("theory.md", trainable_depth)]
+)
 def test_a_page_shows_the_results_that_are_kept(page: str, script: Any) -> None:
     assert with_table(page, Path(script.__file__).name, script.table()) == (DOCS / page).read_text()
 
