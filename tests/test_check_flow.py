@@ -199,6 +199,8 @@ def checked(make):
 
 @pytest.mark.parametrize(("make", "code", "where"), [
     (lambda: Attended(2), "softmax-axis", "softmax"),
+    (lambda: Attended(0), "softmax-axis", "softmax"),
+    (lambda: nn.Sequential(nn.Linear(64, 1), nn.Dropout(0.4), nn.Linear(1, 10)), "heavy-dropout", "1"),
     (lambda: Gated(False), "unused-parameters", "gate.weight"),
     (lambda: Behind(False), "gradient-blocked", "slow"),
     (lambda: normed(nn.InstanceNorm2d(12)), "misplaced-norm", "4"),

@@ -76,6 +76,13 @@ def softmax_axis(facts: Facts) -> Iterator[Suspicion]:
             facts.place(alone), "a softmax over an axis of length 1: every share is 1", "shares of several places",
             "Take the softmax over the axis of the places.",
         )  # fmt: skip
+    across = next(_across(facts), None)
+    if across is not None:
+        yield Suspicion(
+            facts.place(across), f"a softmax over the {facts.ops[across].shape[0]} examples of the batch",
+            "shares within each example", "Take the softmax over the axis of the places.",
+            severity="warning", unproven="warning",
+        )  # fmt: skip
     output = facts.output
     if not any(name in ("softmax", "log_softmax") for name in facts.endings) or output is None or output.ndim < 2:
         return
@@ -87,6 +94,15 @@ def softmax_axis(facts: Facts) -> Iterator[Suspicion]:
             "Take the softmax over the axis of the classes (dim=1, axis=-1).",
             Cure(cut=_before_last(facts)) if _takes(facts) == "logits" else None,
         )  # fmt: skip
+
+
+def _across(facts: Facts) -> Iterator[int]:
+    """The softmaxes within a model over as many places as there are examples, and no other axis has."""
+    count = len(facts.inputs[0]) if facts.inputs else 0
+    for index, op in enumerate(facts.ops):
+        inside = op.kind == "softmax" and index not in facts.ending and facts.graph.live[index]
+        if inside and op.value == count > 1 and op.shape[:1] == (count,) and count not in op.shape[1:]:
+            yield index
 
 
 def hidden_softmax(facts: Facts) -> Iterator[Suspicion]:

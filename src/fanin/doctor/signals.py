@@ -118,7 +118,10 @@ def _bypassed(facts: Facts) -> Iterator[Suspicion]:
             if source not in reached and not math.isnan(gradients[source]):
                 reached.add(source)
                 waiting.append(source)
-    lost = [index for index in facts.before(output) if index not in reached and _is_heard(facts, index)]
+    # Of one output all gradients come, also through a function that brings its own backwards.
+    alone = len(facts.info.outputs) == 1
+    apart = [i for i in facts.before(output) if i not in reached and (math.isnan(gradients[i]) or not alone)]
+    lost = [index for index in apart if _is_heard(facts, index)]
     ends = {at for each in lost for at in _first_reached(facts, each, reached)}
     if lost and ends:
         last = max(ends)
@@ -257,11 +260,12 @@ def misplaced_norm(facts: Facts) -> Iterator[Suspicion]:
 def heavy_dropout(facts: Facts) -> Iterator[Suspicion]:
     """Dropout that leaves nearly nothing, or drops answers."""
     for index, op in enumerate(facts.ops):
-        if op.kind == "dropout" and op.value > 0 and -1 in facts.graph.follows(index):
+        if op.kind == "dropout" and op.value > 0 and (op.shape[-1:] == (1,) or -1 in facts.graph.follows(index)):
             severity: Severity = "error" if facts.trial is None or can_help(facts) else "warning"
+            what = "the only unit" if op.shape[-1:] == (1,) else "the outputs"
             yield Suspicion(
-                facts.place(index), f"sets {op.value:.0%} of the outputs to 0, whatever the model has found",
-                "outputs that are handed on", "Leave out dropout behind the last layer.",
+                facts.place(index), f"sets {what} to 0 in {op.value:.0%} of the cases, whatever the model has found",
+                "what was found is handed on", "Leave out dropout behind the last layer, and behind a single unit.",
                 severity=severity, unproven=severity,
             )  # fmt: skip
             return
