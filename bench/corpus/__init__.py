@@ -18,7 +18,9 @@ SECOND = {"torch": ("torch_second_faulty", "torch_second_healthy"), "keras": ("k
 """The same of a second part, whose cases and causes were settled before any doctor was run on them."""
 THIRD = {"torch": ("torch_third_faulty", "torch_third_healthy"), "keras": ("keras_third",)}
 """The same of a third part, made as the second one was, after that had taught the doctor what it lacked."""
-PARTS = (FILES, SECOND, THIRD)
+FOURTH = {"torch": ("torch_fourth",), "keras": ("keras_fourth",)}
+"""And again, after the third; questions were taken as they came, also where they look hard."""
+PARTS = (FILES, SECOND, THIRD, FOURTH)
 CODES = frozenset((
     "uninitialised-weights", "non-finite-weights", "zero-weights", "identical-units", "repeated-weights",
     "weights-too-small", "weights-too-large", "tied-scale", "output-activation", "double-softmax", "one-unit-softmax",

@@ -20,24 +20,11 @@ GITHUB = "https://github.com/"
 images = partial(data.digits, (8, 8, 1))
 
 
-def standard_masks(standard: bool) -> tuple[Any, Any]:
-    """`second_data.masks`, the masks made of mean 0 and spread 1 as the pictures are, or 0 and 1."""
-    x, masks = second_data.masks(channels_last=True)
-    return x, ((masks - masks.mean()) / masks.std()).astype(np.float32) if standard else masks
-
-
 def steps_that_are_zero(length: int = 100) -> tuple[Any, Any]:
     """Rows of noughts and then ones, and which share of them are noughts."""
     count = np.random.default_rng(80).integers(5, length - 5, 64)
     rows = (np.arange(length) >= count[:, None]).astype(np.float32)
     return rows[..., None], (count / length).astype(np.float32)[:, None]
-
-
-def marks() -> tuple[Any, Any]:
-    """Hours slept, studied, at a screen and at play on the day before, and the marks, of 50."""
-    x = np.random.default_rng(81).uniform([4, 0, 0, 0], [10, 10, 8, 5], (128, 4))
-    y = 25 + 3 * (x[:, 1] - 5) + 2 * (x[:, 0] - 7) - 1.5 * (x[:, 2] - 4)
-    return x.astype(np.float32), np.clip(y, 0, 50).astype(np.float32)[:, None]
 
 
 def line() -> tuple[Any, Any]:
@@ -67,12 +54,6 @@ def stock(small: bool) -> Any:
     return sequential((20, 1), layers.LSTM(24, return_sequences=True, **given), layers.LSTM(16, **given),
                       layers.Dense(48, kernel_initializer=start if small else "glorot_uniform"), *parts,
                       layers.Dense(1, kernel_initializer="random_normal"))  # fmt: skip
-
-
-def marker() -> Any:
-    normal = keras.initializers.RandomNormal(stddev=1.0)
-    return sequential((4,), layers.Dense(2, "sigmoid", kernel_initializer=normal),
-                      layers.Dense(1, "sigmoid", kernel_initializer=normal), layers.Rescaling(50.0))  # fmt: skip
 
 
 def wrapped(hidden: bool) -> Any:
@@ -107,17 +88,7 @@ def faulty(name: str, causes: str, build: Callable[[], Any], batch: Batch, loss:
     return Case(name, "keras", build, batch, loss, optimizer, tuple(causes.split()), seen, note, mended)
 
 
-def masker() -> Any:
-    return sequential((16, 16, 1), layers.Conv2D(8, 3, padding="same", activation="relu"),
-                      layers.Conv2D(8, 3, padding="same", activation="relu"),
-                      layers.Conv2D(1, 1, activation="sigmoid"))  # fmt: skip
-
-
 FAULTY = (
-    faulty("masks whitened with the pictures", "targets-out-of-range", masker, partial(standard_masks, True),
-           "binary_crossentropy", {"data": partial(standard_masks, False)},
-           "https://www.whosebug.com/question/4528606/Model-not-training-and-negative-loss-when-whitening-input-data",
-           "the loss falls below zero"),
     faulty("noughts passed over that are counted", "collapsed-inputs saturated-units vanishing-signal",
            partial(counted, True), steps_that_are_zero, MEAN_SQUARED, {"build": partial(counted, False)},
            "https://datascience.stackexchange.com/questions/67599/"
@@ -130,10 +101,6 @@ FAULTY = (
     faulty("stock prices all alike", "weights-too-small vanishing-signal heavy-dropout collapsed-inputs",
            partial(stock, True), second_data.series, MEAN_SQUARED, {"build": partial(stock, False)},
            "https://techfeed.net/es/485530/", "weights from -.05 to .05 and half of all dropped thrice"),
-    faulty("marks of fifty for all", "learning-rate-too-large saturated-units exploding-gradient unscaled-targets",
-           marker, marks, MEAN_SQUARED, {"optimizer": "adam(learning_rate=0.05)"},
-           "https://huggingface.co/datasets/nvidia/Nemotron-CC-Math-v1",
-           "fifty times a sigmoid: the first step shuts it", "sgd(learning_rate=0.05)"),
     faulty("a network inside a function", "unregistered-parameters", partial(wrapped, True), second_data.needle,
            SCORES, {"build": partial(wrapped, False)}, "keras-team/keras-applications/issues/168",
            "a Lambda has no weights", "adam(learning_rate=0.03)"),

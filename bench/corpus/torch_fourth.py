@@ -1,4 +1,4 @@
-"""PyTorch networks that do not train, and odd ones that do: a fourth gathering, by someone who had not seen the doctor."""
+"""PyTorch networks that do not train and odd ones that do: a fourth gathering, by one who had not seen the doctor."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -48,13 +48,6 @@ def actor() -> nn.Module:
 
 
 FAULTY = (
-    faulty("last states as they lie", "mixed-examples", partial(networks.TwoDirections, True), second_data.needle,
-           cross_entropy, {"build": partial(networks.TwoDirections, False)}, "timbmg/Sentence-VAE/issues/15",
-           "states are (directions, examples, width) although batch_first is set", "adam(lr=0.01)"),
-    faulty("votes of capsules from .01", "weights-too-small vanishing-signal vanishing-gradient collapsed-inputs",
-           partial(networks.Capsules, 0.01), images, networks.margin, {"build": partial(networks.Capsules, 0.3)},
-           "ageron/handson-ml/pull/176", "short vectors are made much shorter, so that nothing happens for long",
-           "adam(lr=0.0003)"),
     faulty("a scene without density", "dead-units gradient-blocked vanishing-signal vanishing-gradient",
            partial(networks.Scene, False), networks.disc, mean_squared, {"build": partial(networks.Scene, True)},
            "munshisanowarraihan/nerf-meta/issues/3", "a ReLU that is 0 at every place of every ray: all is white"),
@@ -91,7 +84,8 @@ FAULTY = (
            "the functions are made for -1 to 1 and are 0 elsewhere; inputs are from 3 to 8", "adam(lr=0.02)"),
     faulty("kernels from .2 for .02", "weights-too-large exploding-signal saturated-units exploding-gradient",
            partial(networks.Kernels, 0.3), partial(data.copies, (1, 8, 8)), mean_squared,
-           {"build": partial(networks.Kernels, 0.1)}, "sophiajw/HistAuGAN/pull/4", "no norm makes up for it; .3 here, with fewer channels",
+           {"build": partial(networks.Kernels, 0.1)}, "sophiajw/HistAuGAN/pull/4",
+           "no norm makes up for it; .3 here, with fewer channels",
            "adam(lr=0.002)"),
     faulty("driver at full throttle", "unscaled-inputs saturated-units exploding-signal", actor,
            partial(networks.driving, True), mean_squared, {"data": partial(networks.driving, False)},

@@ -15,7 +15,6 @@ from corpus.torch_networks import mlp
 
 __all__ = [
     "Attentive",
-    "Capsules",
     "Cooling",
     "Distilled",
     "Graphs",
@@ -28,7 +27,6 @@ __all__ = [
     "Restorer",
     "Scene",
     "Spiking",
-    "TwoDirections",
     "beside",
     "cooled",
     "disc",
@@ -37,7 +35,6 @@ __all__ = [
     "graphs",
     "ignored",
     "loudness",
-    "margin",
     "noisy",
     "pixel_levels",
     "pixel_loss",
@@ -117,55 +114,6 @@ def ignored() -> tuple[Any, Any]:
     """`data.story` with every next word marked as none to be learned."""
     rows, following = data.story()
     return rows, np.full_like(following, -100)
-
-
-class TwoDirections(nn.Module):
-    """A GRU that reads both ways; its two last states are laid side by side, by examples or as they lie in memory."""
-
-    def __init__(self, as_it_lies: bool) -> None:
-        super().__init__()
-        self.as_it_lies = as_it_lies
-        self.reads = nn.GRU(4, 12, batch_first=True, bidirectional=True)
-        self.head = nn.Linear(24, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        _, last = self.reads(x)
-        if self.as_it_lies:
-            return self.head(last.view(len(x), -1))
-        return self.head(last.transpose(0, 1).reshape(len(x), -1))
-
-
-def squash(x: Tensor) -> Tensor:
-    """Vectors made shorter than 1, short ones much shorter."""
-    square = (x * x).sum(-1, keepdim=True)
-    return x * torch.sqrt(square + 1e-9) / (1 + square)
-
-
-class Capsules(nn.Module):
-    """32 vectors vote for ten, whose lengths are the answer; the votes' weights are from N(0, spread^2)."""
-
-    def __init__(self, spread: float) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(1, 16, 3, padding=1)
-        self.second = nn.Conv2d(16, 16, 3, padding=1, stride=2)
-        self.votes = nn.Parameter(spread * torch.randn(32, 10, 8, 12))
-
-    def forward(self, x: Tensor) -> Tensor:
-        parts = squash(self.second(functional.relu(self.first(x))).reshape(len(x), 32, 8))
-        votes = torch.einsum("npi,pcio->npco", parts, self.votes)
-        agreement = votes.new_zeros(len(x), 32, 10)
-        for _ in range(2):
-            whole = squash((agreement.softmax(-1)[..., None] * votes).sum(1))
-            agreement = agreement + (votes * whole[:, None]).sum(-1)
-        whole = squash((agreement.softmax(-1)[..., None] * votes).sum(1))
-        return torch.sqrt((whole * whole).sum(-1) + 1e-9)
-
-
-def margin(lengths: Tensor, labels: Tensor) -> Tensor:
-    """The right vector longer than .9, the others shorter than .1."""
-    right = functional.one_hot(labels, 10)
-    missing, extra = functional.relu(0.9 - lengths) ** 2, functional.relu(lengths - 0.1) ** 2
-    return (right * missing + 0.5 * (1 - right) * extra).sum(1).mean()
 
 
 class Scene(nn.Module):

@@ -5,7 +5,14 @@ import pytest
 import torch
 from torch.nn import functional
 
-from fanin.doctor.rewards import blind_below, blind_to_size, rewards_distance, rewards_right, uneven
+from fanin.doctor.rewards import (
+    blind_below,
+    blind_to_size,
+    blind_to_targets,
+    rewards_distance,
+    rewards_right,
+    uneven,
+)
 
 RNG = np.random.default_rng(5)
 COUNT, KINDS = 24, 4
@@ -71,6 +78,7 @@ def test_a_sound_loss_is_trusted(name):
     assert rewards_right(loss, shape, targets) is not False
     assert not rewards_distance(loss, shape, targets)
     assert not blind_to_size(loss, shape, targets)
+    assert not blind_to_targets(loss, shape, targets)
     assert blind_below(loss, shape, targets) == 0
     assert uneven(loss, shape, targets)[0] < 1000
 
@@ -95,6 +103,7 @@ def test_a_turned_sign_a_blind_loss_and_one_example_for_all():
     assert rewards_distance(of_torch(lambda z, y: -functional.mse_loss(z, y)), (COUNT, 1), NUMBERS)
     cosine = of_torch(lambda z, y: -functional.cosine_similarity(z, y).mean())
     assert blind_to_size(cosine, (COUNT, 1), NUMBERS)
+    assert blind_to_targets(of_torch(lambda z, y: (z - z.mean()).square().mean()), (COUNT, 1), NUMBERS)
     clipped = of_torch(lambda z, y: ((z.clamp(min=0) + 1).log() - (y.clamp(min=0) + 1).log()).square().mean())
     assert blind_below(clipped, (COUNT, 1), NUMBERS) == pytest.approx(np.mean(NUMBERS < 0))
     near = NUMBERS.copy()

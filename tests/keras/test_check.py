@@ -39,5 +39,12 @@ def test_the_output_is_at_fault_and_not_the_initializer(kernel: Any) -> None:
     assert errors == ["output-activation", *["zero-weights"] * (kernel == "zeros")]
 
 
+def test_a_softmax_for_targets_that_are_no_shares() -> None:
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(64, "softmax", name="output")])
+    found = fanin.check(model, X, X, loss="binary_crossentropy", steps=0)
+    assert (found.findings[0].code, found.findings[0].where) == ("output-activation", "output")
+    assert "sum to" in found.findings[0].observed
+
+
 def test_with_a_softmax_there_is_no_fault() -> None:
     assert checked("glorot_uniform", "softmax").ok

@@ -7,7 +7,15 @@ import numpy as np
 from fanin.doctor.cures import Cure, can_help
 from fanin.doctor.facts import Facts
 from fanin.doctor.losses import answers
-from fanin.doctor.rewards import blind_below, blind_to_size, cost, rewards_distance, rewards_right, uneven
+from fanin.doctor.rewards import (
+    blind_below,
+    blind_to_size,
+    blind_to_targets,
+    cost,
+    rewards_distance,
+    rewards_right,
+    uneven,
+)
 from fanin.doctor.suspicions import Suspicion
 from fanin.records import Severity
 
@@ -151,6 +159,7 @@ def output_activation(facts: Facts) -> Iterator[Suspicion]:
     takes, endings = _takes(facts), facts.endings
     if takes is None or not endings or takes == "values":
         return
+    yield from _shared_out(facts)
     activation, behind = endings[-1], endings[-2:-1]
     fits = {
         "logits": (*_OPEN, *_HARMLESS_TWICE, *_SQUASHING),  # a second softmax is a finding of its own
@@ -178,6 +187,19 @@ def output_activation(facts: Facts) -> Iterator[Suspicion]:
         else f"Remove the {wrong} before the {activation}.",
         Cure(cut=facts.ops[at].inputs[0]) if takes == "logits" else None,
     )  # fmt: skip
+
+
+def _shared_out(facts: Facts) -> Iterator[Suspicion]:
+    """Shares of 1 where each output has a target of its own, and these do not sum to 1."""
+    y, loss = facts.targets, facts.loss
+    if y is None or loss is None or loss.axis is not None or not _ends_in(facts, "softmax") or y.ndim < 2:
+        return
+    sums = y.reshape(len(y), -1).astype(np.float64).sum(axis=1)
+    if y.shape[-1] > 1 and np.abs(sums - 1).max() > _SLACK:
+        yield Suspicion(
+            _last(facts), f"a softmax, whose outputs sum to 1, for targets that sum to {sums.min():.3g} to "
+            f"{sums.max():.3g}", "a probability for each output", "Use a sigmoid in place of the softmax.",
+        )  # fmt: skip
 
 
 def _range(facts: Facts, index: int) -> tuple[float, float]:
@@ -297,7 +319,14 @@ def _misled(facts: Facts) -> Iterator[Suspicion]:
     y, output, loss = facts.targets, facts.output, facts.patient.loss
     if facts.loss is not None or loss is None or y is None or output is None or not np.isfinite(y).all():
         return
-    if rewards_distance(loss, output.shape, y):
+    if blind_to_targets(loss, output.shape, y):
+        yield Suspicion(
+            "the loss", "it is the same when each example gets another one's target",
+            "a loss that looks at the targets",
+            "Compare the outputs with the targets, unless nothing is to be learned from them.",
+            severity="warning", unproven="warning",
+        )  # fmt: skip
+    elif rewards_distance(loss, output.shape, y):
         yield Suspicion(
             "the loss", "it is the smaller the further outputs are from the targets", "least where they are equal",
             "Turn its sign: a likelihood or a score is to be large, a loss small.",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fanin.doctor.losses import class_axes
 
-__all__ = ["blind_below", "blind_to_size", "cost", "rewards_distance", "rewards_right", "uneven"]
+__all__ = ["blind_below", "blind_to_size", "blind_to_targets", "cost", "rewards_distance", "rewards_right", "uneven"]
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -28,6 +28,9 @@ _FAR = (1.0, 10.0, 100.0)
 """How many standard deviations an answer is off."""
 _SAME = 1e-5
 """Relative; less is rounding."""
+_OTHERS = 0.2
+"""Share of the targets that have to be others."""
+_ROUNDING = 1e-6
 _CONSTANTS = 8
 """The most frequent classes, one of which the best answer for all examples is."""
 _TRIED = 64
@@ -133,6 +136,22 @@ def rewards_distance(function: Function, shape: tuple[int, ...], targets: Array)
         if len(known) < len(costs) or not all(np.diff(known) < -_SAME * np.abs(known[:-1])):
             return False
     return True
+
+
+def blind_to_targets(function: Function, shape: tuple[int, ...], targets: Array) -> bool:
+    """Whether a loss is the same when other examples' targets take the place of each one's.
+
+    Example:
+        >>> blind_to_targets(lambda out, y: float((out**2).mean()), (8, 1), np.arange(8.0)[:, None])
+        True
+    """
+    other = np.roll(targets, 1, axis=0)
+    if len(targets) < _FEWEST or np.mean(other != targets) < _OTHERS:
+        return False
+    drawn = np.random.default_rng(0).uniform(0.1, 0.9, shape)
+    costs = [cost(function, drawn, each) for each in (targets, other, np.roll(targets, 3, axis=0))]
+    known = [each for each in costs if each is not None]
+    return len(known) == len(costs) and bool(np.ptp(known) <= _ROUNDING * abs(known[0]))
 
 
 def blind_to_size(function: Function, shape: tuple[int, ...], targets: Array) -> bool:
