@@ -12,7 +12,7 @@ from fanin.doctor.output import lone_shares
 from fanin.doctor.prediction import predicted
 from fanin.doctor.states import forgotten
 from fanin.doctor.suspicions import Suspicion
-from fanin.doctor.units import has_dead_layer
+from fanin.doctor.units import has_dead_layer, is_collapsed
 from fanin.records import Op, Severity
 
 __all__ = [
@@ -282,14 +282,16 @@ def collapsed_inputs(facts: Facts) -> Iterator[Suspicion]:
     """Examples that differ at the input and can no longer be told apart further on."""
     start = [facts.vitals.cosine[i] for i, op in enumerate(facts.ops) if op.kind == "input"]
     known = [each for each in start if math.isfinite(each)]
-    if not known or max(known) > _DIFFERENT:
+    if not known or min(known) > _DIFFERENT:
         return
-    for index in facts.hidden:
+    lost = is_collapsed(facts) and is_still(facts)
+    for index in sorted({*facts.hidden, *(facts.graph.heads if lost else ())}):
         if facts.vitals.cosine[index] > _ALIKE:
             yield Suspicion(
                 facts.place(index), f"two examples' outputs have a cosine of {facts.vitals.cosine[index]:.4f} here, at "
-                f"the input of {max(known):.2f}", "outputs that differ as inputs do",
-                "Initialise for the edge of chaos: fanin.init.", Cure(plan=redrawn(facts)), "warning", None,
+                f"the input of {min(known):.2f}", "outputs that differ as inputs do",
+                "Initialise for the edge of chaos (fanin.init); or look for what takes away all that differs.",
+                Cure(plan=redrawn(facts)), "warning", "warning" if lost else None,
             )  # fmt: skip
             return
 

@@ -13,7 +13,7 @@ from fanin.doctor.suspicions import Suspicion
 from fanin.recipes import trunk
 from fanin.records import Vitals
 
-__all__ = ["all_off", "dead_units", "has_dead_layer", "saturated_units"]
+__all__ = ["all_off", "dead_units", "has_dead_layer", "is_collapsed", "saturated_units"]
 
 _ONE = 1 - 1e-6
 _WIDE = 8.0
@@ -62,6 +62,12 @@ def _likely(facts: Facts, vitals: Vitals, index: int) -> float:
     known = [vitals.cosine[source] for layer in layers for source in facts.ops[layer].inputs]
     share = all_off(max([0.0, *(each for each in known if math.isfinite(each))]), facts.ops[index].shape[0])
     return share + 3 * math.sqrt(share * (1 - share) / max(1, vitals.highest[index].size))
+
+
+def is_collapsed(facts: Facts) -> bool:
+    """Whether all that leads to the output gets the same for all examples."""
+    given = [facts.vitals.cosine[source] for head in facts.graph.heads for source in facts.ops[head].inputs]
+    return bool(given) and all(cosine > _ONE for cosine in given)
 
 
 def all_off(cosine: float, count: int) -> float:
@@ -123,7 +129,7 @@ def _in_the_tail(vitals: Vitals, index: int, source: int) -> NDArray[np.bool_]:
 
 def _dying(facts: Facts, before: dict[int, float]) -> Iterator[Suspicion]:
     """Units that the first steps of training have turned off, in a model that learns little."""
-    if not before or not can_help(facts) or facts.trained is None:
+    if not before or not can_help(facts) or facts.trained is None or is_collapsed(facts):
         return
     after = _dead(facts, facts.trained)
     least = {i: max(_MANY, before.get(i, 0.0) + _GROWN, _likely(facts, facts.trained, i)) for i in after}
