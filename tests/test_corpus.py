@@ -70,14 +70,14 @@ def test_there_are_enough_of_both(framework: str, faulty: int, healthy: int) -> 
     assert sum(not case.causes for case in CASES[framework]) >= healthy
 
 
-@pytest.mark.filterwarnings("ignore:.*softmax over axis")  # what is wrong with some of them
+@pytest.mark.filterwarnings("ignore:.*(softmax over axis|duplicate parameters)")  # what is wrong with some of them
 @pytest.mark.parametrize("case", EVERY, ids=lambda case: f"{case.framework} {case.name}")
 def test_it_is_built_and_fits_its_data(case: Case) -> None:
     x, y = case.data()
     again = case.data()[1]
     np.testing.assert_array_equal(y, again)
     assert all(len(part) == len(y) for part in (x if isinstance(x, tuple) else (x,)))
-    assert len(y) <= 400
+    assert len(y) <= 800  # trained in seconds
     assert first(outputs(case)).shape[0] == len(y)
 
 
