@@ -4,7 +4,7 @@ Needed for losses that are not known. What outputs mean to such a loss is not kn
 it prefers right answers in none of the ways in which they can be put.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -64,10 +64,10 @@ def rewards_right(function: Function, shape: tuple[int, ...], targets: Array) ->
 
 def _is_best(function: Function, right: Floats, others: list[Floats], targets: Array) -> bool | None:
     """Whether outputs cost less than all others; None where that cannot be computed."""
-    best, *costs = (cost(function, each, targets) for each in (right, *others))
-    if best is None or None in costs:
+    found = _costs(function, (right, *others), targets)
+    if found is None:
         return None
-    least = min(cost for cost in costs if cost is not None)
+    best, least = found[0], min(found[1:])
     return best < least - _SAME * abs(least)
 
 
@@ -78,6 +78,13 @@ def cost(function: Function, outputs: Floats, targets: Array) -> float | None:
     except Exception:  # a user's function may raise anything; it is called properly elsewhere
         return None
     return found if np.isfinite(found) else None
+
+
+def _costs(function: Function, outputs: Iterable[Floats], targets: Array) -> list[float] | None:
+    """The losses of several made-up outputs; None where one cannot be computed."""
+    found = [cost(function, each, targets) for each in outputs]
+    known = [each for each in found if each is not None]
+    return known if len(known) == len(found) else None
 
 
 def _put(shape: tuple[int, ...], targets: Array) -> Iterator[tuple[Floats, list[Floats]]]:
@@ -131,9 +138,8 @@ def rewards_distance(function: Function, shape: tuple[int, ...], targets: Array)
     y = targets.astype(np.float64).reshape(shape)
     spread = float(y.std()) or 1.0
     for sign in (-1.0, 1.0):
-        costs = [cost(function, y + sign * far * spread, targets) for far in (0.0, *_FAR)]
-        known = [cost for cost in costs if cost is not None]
-        if len(known) < len(costs) or not all(np.diff(known) < -_SAME * np.abs(known[:-1])):
+        found = _costs(function, (y + sign * far * spread for far in (0.0, *_FAR)), targets)
+        if found is None or not all(np.diff(found) < -_SAME * np.abs(found[:-1])):
             return False
     return True
 
@@ -165,9 +171,8 @@ def blind_to_size(function: Function, shape: tuple[int, ...], targets: Array) ->
     if targets.size != np.prod(shape) or shape[-1] != 1 or len(np.unique(np.abs(targets))) < 3:
         return False
     drawn = np.random.default_rng(0).normal(size=shape)
-    costs = [cost(function, factor * drawn, targets) for factor in (1.0, 3.0, 10.0)]
-    known = [cost for cost in costs if cost is not None]
-    return len(known) == len(costs) and bool(np.ptp(known) <= _SAME * abs(known[0]))
+    found = _costs(function, (factor * drawn for factor in (1.0, 3.0, 10.0)), targets)
+    return found is not None and bool(np.ptp(found) <= _SAME * abs(found[0]))
 
 
 def blind_below(function: Function, shape: tuple[int, ...], targets: Array) -> float:
@@ -182,12 +187,11 @@ def blind_below(function: Function, shape: tuple[int, ...], targets: Array) -> f
     if targets.size != np.prod(shape) or not below or not np.issubdtype(targets.dtype, np.floating):
         return 0.0
     y = targets.astype(np.float64).reshape(shape)
-    right, cut, far = (
-        cost(function, each, targets) for each in (y, y.clip(0), np.abs(y) + float(y.std()) + 1.0)
-    )  # fmt: skip
-    if right is None or cut is None or far is None or not far > right:
+    found = _costs(function, (y, y.clip(0), np.abs(y) + float(y.std()) + 1.0), targets)
+    if found is None:
         return 0.0
-    return below if cut - right <= _SAME * (far - right) else 0.0
+    right, cut, far = found
+    return below if far > right and cut - right <= _SAME * (far - right) else 0.0
 
 
 def uneven(function: Function, shape: tuple[int, ...], targets: Array) -> tuple[float, int]:
@@ -202,13 +206,16 @@ def uneven(function: Function, shape: tuple[int, ...], targets: Array) -> tuple[
     if targets.size != np.prod(shape) or not np.issubdtype(targets.dtype, np.floating) or len(targets) < _FEWEST:
         return 1.0, 0
     y = targets.astype(np.float64).reshape(shape)
-    right, costs = cost(function, y, targets), []
-    for index in range(min(len(y), _TRIED)):
-        spoiled = y.copy()
-        spoiled[index] += float(y.std())
-        costs.append(cost(function, spoiled, targets))
-    if right is None or None in costs:
+    found = _costs(function, (y, *(_spoiled(y, index) for index in range(min(len(y), _TRIED)))), targets)
+    if found is None:
         return 1.0, 0
-    more = np.array(costs, np.float64) - right
+    more = np.array(found[1:]) - found[0]
     middle = float(np.median(more))
     return (float(more.max() / middle), int(more.argmax())) if middle > 0 else (1.0, 0)
+
+
+def _spoiled(y: Floats, index: int) -> Floats:
+    """Numbers of which one is a standard deviation too large."""
+    spoiled = y.copy()
+    spoiled[index] += float(y.std())
+    return spoiled
