@@ -35,3 +35,5 @@ def test_each_step_has_its_colour_and_what_has_none_a_cross(watched):
 def test_nothing_watched_cannot_be_drawn():
     with pytest.raises(InvalidValueError, match="nothing to draw"):
         plot_updates(Course())
+    with pytest.raises(InvalidValueError, match="Given: int"):
+        plot_updates(3)  # type: ignore[arg-type]

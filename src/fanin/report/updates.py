@@ -43,7 +43,7 @@ def plot_updates(watched: Course | Trial, axes: "Axes | None" = None) -> "Axes":
         axes: Where to draw; a new figure if None.
 
     Raises:
-        InvalidValueError: If no step was watched.
+        InvalidValueError: If no step was watched, or it is something else.
         MissingExtraError: If Matplotlib is not installed.
 
     Example:
@@ -51,6 +51,11 @@ def plot_updates(watched: Course | Trial, axes: "Axes | None" = None) -> "Axes":
         >>> [text.get_text() for text in axes.get_yticklabels()]
         ['kernel', 'bias']
     """
+    if not isinstance(watched, Course | Trial):
+        raise InvalidValueError(
+            "These are no watched steps of training", given=type(watched).__name__, allowed="a course, or a trial",
+            hint="The trial of a check is fanin.check(...).trial.",
+        )  # fmt: skip
     shown = panel(watched.updates)
     if not shown.labels:
         raise InvalidValueError(
