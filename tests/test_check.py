@@ -183,6 +183,8 @@ def test_a_log_softmax_before_a_cross_entropy_is_harmless():
     ((lambda: nn.Linear(10, 1), nn.Softmax(-1)), (Y > 4).float()[:, None], "binary_cross_entropy", "one-unit-softmax"),
     ((lambda: nn.Linear(10, 1),), (Y > 4).float()[:, None], "cross_entropy", "one-unit-softmax"),
     ((lambda: nn.Linear(10, 1), nn.Tanh()), 25.0 * Y[:, None].float(), "mse_loss", "targets-out-of-range"),
+    ((lambda: nn.Linear(10, 1), nn.ReLU()), Y[:, None].float() - 4.5, "mse_loss", "output-activation"),
+    ((lambda: nn.Linear(10, 1), nn.ELU()), Y[:, None].float() - 4.5, "mse_loss", "output-activation"),
     ((lambda: nn.Linear(10, 1),), X[:, 20], "mse_loss", "broadcast-loss"),
 ])  # fmt: skip
 @pytest.mark.filterwarnings("ignore:Using a target size")

@@ -60,7 +60,12 @@ def admitted(
 
     def after(values: Mapping[str, Any]) -> Vitals:
         """What the batch does to the model with other values."""
-        found: Vitals = adapter.probe(model, x, y, loss, values=values, **mode)
+        if not hasattr(adapter, "observe"):
+            found: Vitals = adapter.probe(model, x, y, loss, values=values, **mode)
+            return found
+        seen, found = adapter.observe(model, x, y, loss, values=values)
+        if _steps(seen) != _steps(info):
+            raise ModelError("The model computes other steps with other values")
         return found
 
     def again(example: Any) -> tuple[Any, ...]:

@@ -7,6 +7,7 @@ import numpy as np
 from fanin.doctor.cures import Cure, can_help
 from fanin.doctor.facts import Facts
 from fanin.doctor.losses import answers
+from fanin.doctor.ranges import RANGES, SLACK, outside, range_of, reach
 from fanin.doctor.rewards import (
     blind_below,
     blind_to_size,
@@ -31,15 +32,6 @@ _ROUNDING = 1e-6
 """By so much a loss that does not depend on the outputs changes, as one that clips its numbers does."""
 _OPEN = ("leaky_relu", "log", "linear", "identity")
 """Activations that leave an output unbounded on both sides."""
-_RANGES = {
-    "relu": (0.0, np.inf), "relu6": (0.0, 6.0), "sigmoid": (0.0, 1.0), "hard_sigmoid": (0.0, 1.0),
-    "softplus": (0.0, np.inf), "softmax": (0.0, 1.0), "tanh": (-1.0, 1.0), "hard_tanh": (-1.0, 1.0),
-    "softsign": (-1.0, 1.0), "elu": (-1.0, np.inf), "gelu": (-0.17, np.inf), "silu": (-0.28, np.inf),
-    "selu": (-1.76, np.inf), "mish": (-0.31, np.inf), "exponential": (0.0, np.inf),
-}  # fmt: skip
-"""What an activation can give."""
-_SLACK = 0.02
-"""Share of a range by which targets may lie outside: smoothed and rounded labels."""
 _DEARER = 1e3
 """So many times as much an error may cost at one example as at another."""
 _FREE = 5.0
@@ -157,7 +149,10 @@ def double_softmax(facts: Facts) -> Iterator[Suspicion]:
 def output_activation(facts: Facts) -> Iterator[Suspicion]:
     """An activation before the loss that keeps the outputs from what the loss wants."""
     takes, endings = _takes(facts), facts.endings
-    if takes is None or not endings or takes == "values":
+    if takes is None or not endings:
+        return
+    if takes == "values":
+        yield from _one_sided(facts)
         return
     yield from _shared_out(facts)
     activation, behind = endings[-1], endings[-2:-1]
@@ -172,7 +167,7 @@ def output_activation(facts: Facts) -> Iterator[Suspicion]:
     if not wrong or (takes == "log-probabilities" and activation == "softmax"):
         return
     at = facts.ending[-1] if wrong == activation else facts.ending[-2]
-    low, high = _range(facts, at)
+    low, high = range_of(facts, at)
     if takes == "logits" and low <= -_FREE and high >= _FREE:
         return
     zeros = "" if facts.output is None else f"; {np.mean(facts.output == 0):.0%} of the outputs are exactly 0"
@@ -189,26 +184,31 @@ def output_activation(facts: Facts) -> Iterator[Suspicion]:
     )  # fmt: skip
 
 
+def _one_sided(facts: Facts) -> Iterator[Suspicion]:
+    """An output that ends on one side, as a rectified one does, for targets beyond; no scale brings them to it."""
+    y, (low, high) = facts.targets, reach(facts)
+    if y is None or not np.issubdtype(y.dtype, np.number) or np.isfinite(high - low):
+        return
+    beyond = outside(y, low, high)
+    if beyond > 0:
+        yield Suspicion(
+            _last(facts), f"{facts.endings[-1]} before the loss: outputs lie between {low:g} and {high:g}, targets "
+            f"between {y.min():.4g} and {y.max():.4g}, and {beyond:.0%} of them cannot be reached", "a linear output",
+            f"Remove the {facts.endings[-1]} at the output.", Cure(cut=_before_last(facts)),
+        )  # fmt: skip
+
+
 def _shared_out(facts: Facts) -> Iterator[Suspicion]:
     """Shares of 1 where each output has a target of its own, and these do not sum to 1."""
     y, loss = facts.targets, facts.loss
     if y is None or loss is None or loss.axis is not None or not _ends_in(facts, "softmax") or y.ndim < 2:
         return
     sums = y.reshape(len(y), -1).astype(np.float64).sum(axis=1)
-    if y.shape[-1] > 1 and np.abs(sums - 1).max() > _SLACK:
+    if y.shape[-1] > 1 and np.abs(sums - 1).max() > SLACK:
         yield Suspicion(
             _last(facts), f"a softmax, whose outputs sum to 1, for targets that sum to {sums.min():.3g} to "
             f"{sums.max():.3g}", "a probability for each output", "Use a sigmoid in place of the softmax.",
         )  # fmt: skip
-
-
-def _range(facts: Facts, index: int) -> tuple[float, float]:
-    """Between which numbers the outputs of an activation lie."""
-    op = facts.ops[index]
-    if op.function is None:
-        return _RANGES.get(op.name, (-np.inf, np.inf))
-    ends = np.asarray(op.function(np.linspace(-100.0, 100.0, 2001)), np.float64)
-    return float(np.nanmin(ends)), float(np.nanmax(ends))
 
 
 def logits_into_probabilities(facts: Facts) -> Iterator[Suspicion]:
@@ -246,15 +246,14 @@ def targets_out_of_range(facts: Facts) -> Iterator[Suspicion]:
     if takes in ("probabilities", "logits"):
         low, high, what = 0.0, 1.0, f"a {_kind(facts)}"
     else:
-        name = facts.endings[-1] if facts.endings else ""
-        if name not in _RANGES:
+        low, high = reach(facts)
+        if not np.isfinite(high - low):
             return
-        (low, high), what = _RANGES[name], f"an output that ends in {name}"
-    slack = _SLACK * (high - low) if np.isfinite(high - low) else _SLACK
-    outside = float(np.mean((y < low - slack) | (y > high + slack)))
-    if outside > 0:
+        what = f"an output that ends in {facts.endings[-1]}"
+    beyond = outside(y, low, high)
+    if beyond > 0:
         yield Suspicion(
-            _last(facts), f"targets from {y.min():.4g} to {y.max():.4g} for {what}: {outside:.0%} of them cannot be "
+            _last(facts), f"targets from {y.min():.4g} to {y.max():.4g} for {what}: {beyond:.0%} of them cannot be "
             "reached", f"targets between {low:g} and {high:g}",
             "Bring the targets into that range, or let the output be linear.",
             Cure(cut=_before_last(facts), targets=True) if takes == "values" else None,
@@ -386,7 +385,7 @@ def _ends_in(facts: Facts, name: str) -> bool:
 
 def _cuts_logits(name: str) -> bool:
     """Whether an activation before a softmax keeps logits from being anything."""
-    return name in _RANGES and name not in _SQUASHING
+    return name in RANGES and name not in _SQUASHING
 
 
 def _article(name: str) -> str:
