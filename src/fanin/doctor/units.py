@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from fanin.doctor.cures import Cure, can_help, redrawn
+from fanin.doctor.cures import Cure, can_help, is_still, redrawn
 from fanin.doctor.facts import Facts
 from fanin.doctor.suspicions import Suspicion
 from fanin.recipes import trunk
-from fanin.records import Vitals
+from fanin.records import Op, Vitals
 
 __all__ = ["all_off", "dead_units", "has_dead_layer", "is_collapsed", "saturated_units"]
 
@@ -42,7 +42,7 @@ def dead_units(facts: Facts) -> Iterator[Suspicion]:
     """Units that are off for the whole batch, so that they are neither used nor trained."""
     yield from _silent(facts)
     found = _dead(facts, facts.vitals)
-    worst = {i: share for i, share in found.items() if share > max(_MANY, _likely(facts, facts.vitals, i))}
+    worst = {i: share for i, share in found.items() if _is_dead(facts, i, share)}
     if not worst:
         yield from _dying(facts, found)
     else:
@@ -54,6 +54,11 @@ def dead_units(facts: Facts) -> Iterator[Suspicion]:
             "Set biases to 0 and draw the weights again, or use an activation that does not die (leaky_relu, gelu).",
             Cure(plan=redrawn(facts, _weights_before(facts, index))), "warning", "warning",
         )  # fmt: skip
+
+
+def _is_dead(facts: Facts, index: int, share: float) -> bool:
+    """Whether more units of an activation are off than chance explains; or all, and nothing is learned."""
+    return share > max(_MANY, _likely(facts, facts.vitals, index)) or (share == 1 and is_still(facts))
 
 
 def _likely(facts: Facts, vitals: Vitals, index: int) -> float:
@@ -110,12 +115,21 @@ def _dead(facts: Facts, vitals: Vitals) -> dict[int, float]:
     """The share of units that are off for all examples, by activation: below 0, where it is 0 or as good as flat."""
     found: dict[int, float] = {}
     for index, op in enumerate(facts.ops):
-        if op.kind == "activation" and op.name in (*_RECTIFIERS, *_TAILED) and facts.graph.live[index]:
+        can_die = op.name in (*_RECTIFIERS, *_TAILED) or op.function is not None
+        if op.kind == "activation" and can_die and facts.graph.live[index]:
             highest = vitals.highest[index] if index < len(vitals.highest) else np.array([])
             if highest.size and op.shape[:1] >= (_BATCH,) and np.isfinite(highest).all():
-                off = highest <= 0 if op.name in _RECTIFIERS else _in_the_tail(vitals, index, op.inputs[0])
-                found[index] = float(np.mean(off))
+                found[index] = float(np.mean(_off(vitals, index, op)))
     return found
+
+
+def _off(vitals: Vitals, index: int, op: Op) -> NDArray[np.bool_]:
+    """Which units of an activation are off for all examples."""
+    if op.name in _RECTIFIERS:
+        return np.asarray(vitals.highest[index] <= 0)
+    if op.name in _TAILED:
+        return _in_the_tail(vitals, index, op.inputs[0])
+    return np.asarray(vitals.highest[index] == vitals.lowest[index])  # one of the model's own
 
 
 def _in_the_tail(vitals: Vitals, index: int, source: int) -> NDArray[np.bool_]:
