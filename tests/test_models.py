@@ -140,7 +140,7 @@ class Quantised(nn.Module):
 
 MISTAKES = {
     "no model": (lambda: "a text", {}, ModelError, "no model of a framework"),
-    "lazy": (lambda: nn.LazyLinear(3), {"example": X}, ModelError, "do not exist yet"),
+    "lazy": (lambda: nn.LazyLinear(3), {}, ModelError, "do not exist yet"),
     "wrong shape": (network, {"example": torch.randn(2, 21)}, ModelError, "could not be run on the example"),
     "does not run": (Refuses, {"example": torch.randn(2, 3)}, ModelError, "could not be run on the example"),
     "nothing seen": (Refuses, {}, ModelError, "has to see what the model computes"),

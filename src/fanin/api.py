@@ -123,12 +123,13 @@ def describe(model: Any, example: Any = None) -> ModelInfo:
     """Read a model: its parameters, what they mean and what the model computes from them.
 
     Args:
-        model: A `torch.nn.Module`, a Keras model, a Flax nnx module or a bound linen module. It is not changed.
+        model: A `torch.nn.Module`, a Keras model, a Flax nnx module or a bound linen module. It is not changed, except
+            that parameters which wait for a first call are made, if an example is given.
         example: An input to run it on: an array, a tuple of positional or a mapping of named arguments. Only
             shapes and types matter. Where none is given one is made up, and the notes say so.
 
     Raises:
-        ModelError: If it is no model, is not built, or cannot be run on the example.
+        ModelError: If it is no model, is not built and no example is given, or cannot be run on it.
     """
     from fanin.frameworks import adapter_of
     from fanin.patients import made_up

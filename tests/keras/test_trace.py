@@ -370,7 +370,12 @@ def test_without_an_example_a_subclassed_model_is_its_parameters() -> None:
     assert describe(model).ops == ()
     assert [p.path for p in describe(model).params] == [p.path for p in describe(model, example).params]
     with pytest.raises(ModelError, match="not built"):
-        describe(traced_models.Odd(), example)
+        describe(traced_models.Odd())
+    new = traced_models.Odd()
+    told, known = describe(new, example).params, describe(model, example).params
+    assert [(p.axes, p.shape) for p in told] == [(p.axes, p.shape) for p in known]
+    assert new.built
+    assert np.abs(np.asarray(new(example)) - np.asarray(model(example))).max() > 0  # its own values, drawn for good
 
 
 def test_a_call_with_keyword_arguments() -> None:

@@ -212,9 +212,16 @@ def test_every_description_names_each_axis_or_none():
         assert len(param.axes) in (0, len(param.shape)), param
 
 
-def test_a_lazy_model_is_told_to_run_first():
+def test_a_lazy_model_needs_an_example_and_gets_its_parameters_from_it():
+    model = nn.Sequential(nn.LazyLinear(3), nn.LazyBatchNorm1d(), nn.Dropout(), nn.LazyLinear(2))
     with pytest.raises(ModelError, match=r"do not exist yet\. Given: 0\.weight, 0\.bias"):
-        describe(nn.Sequential(nn.LazyLinear(3)))
+        describe(model)
+    told = [(param.path, param.shape) for param in describe(model, np.ones((7, 5), np.float32)).params]
+    assert told == [(path, tuple(each.shape)) for path, each in model.named_parameters()]
+    assert told[0] == ("0.weight", (3, 5))
+    assert all(module.training for module in model.modules())
+    assert model[1].running_mean.tolist() == [0, 0, 0]  # nothing was averaged yet
+    assert model[1].num_batches_tracked == 0
 
 
 @pytest.mark.parametrize("path", ["bias", "norm.weight", "norm.bias", "own.table", "prelu.weight"])

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 import fanin.torch.probe as fanin_probe
@@ -253,3 +253,62 @@ def test_what_lies_in_lists_stays_as_it_was():
     assert model.layers[0].running_mean.eq(0).all()
     assert model.seen[0].eq(0).all()
     assert model.layers[0].weight.grad is None
+
+
+class Ended(nn.Module):
+    """What a recurrent layer ends with: as it gives it, or taken from its states at all times."""
+
+    def __init__(self, kind: str, taken: bool, *, packed: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.layer = getattr(nn, kind)(3, 4, num_layers=2, bidirectional=True, batch_first=True)
+        self.taken, self.packed = taken, packed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The last states of both directions of the last layer."""
+        lengths = torch.tensor([6, 2, 5, 1, 3])
+        given = nn.utils.rnn.pack_padded_sequence(x, lengths, True, enforce_sorted=False) if self.packed else x
+        states, last = self.layer(given)
+        if not self.taken:
+            last = last[0] if isinstance(last, tuple) else last
+            return torch.cat([last[-2], last[-1]], 1)
+        if self.packed:
+            states, _ = nn.utils.rnn.pad_packed_sequence(states, batch_first=True)
+        ends = lengths - 1 if self.packed else torch.full((5,), 5)
+        return torch.cat([states[torch.arange(5), ends, :4], states[:, 0, 4:]], 1)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+def test_the_gradient_of_a_last_state_goes_through_the_states(kind: str, packed: bool) -> None:
+    x = torch.randn(5, 6, 3, generator=torch.Generator().manual_seed(2))
+    model, other = Ended(kind, False, packed=packed), Ended(kind, True, packed=packed)
+    torch.testing.assert_close(model(x), other(x), rtol=0, atol=0)
+    (info, found), (told, expected) = (observe(each, x, torch.zeros(5, 8), "mse_loss") for each in (model, other))
+    ways = [at for at, op in enumerate(info.ops) if op.kind == "recurrent"]
+    same = [at for at, op in enumerate(told.ops) if op.kind == "recurrent"]
+    assert len(ways) == len(same) == 4
+    for at, as_taken in zip(ways, same, strict=True):
+        assert found.gradient_rms[at] == pytest.approx(expected.gradient_rms[as_taken], rel=1e-5)
+        assert found.gradient_rms[at] > 0
+    assert found.loss == pytest.approx(float((model(x).detach() ** 2).mean()), rel=1e-6)
+    for path, size in found.param_gradients.items():
+        assert size == pytest.approx(expected.param_gradients[path], rel=1e-4)
+
+
+def test_a_gradient_that_comes_through_cells_alone_reaches_the_layer() -> None:
+    class Cells(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.head = nn.LSTM(3, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.layer(x)[1][1][-1])
+
+    model, x = Cells(), torch.randn(6, 5, 3)
+    info, found = observe(model, x, torch.zeros(5, 2), "mse_loss")
+    cells = model.layer(x)[1][1]
+    outputs = model.head(cells[-1])
+    (sent,) = torch.autograd.grad((outputs**2).mean(), cells)
+    at = next(at for at, op in enumerate(info.ops) if op.kind == "recurrent")
+    assert found.gradient_rms[at] == pytest.approx(float((sent**2).sum() / (6 * 5 * 4)) ** 0.5, rel=1e-5)

@@ -16,7 +16,7 @@ from fanin.keras.layouts import Reading, readings, restored_on_failure, variable
 from fanin.keras.losses import loss_function
 from fanin.keras.probe import probe
 from fanin.keras.setup import setup
-from fanin.keras.trace import has_inputs, trace
+from fanin.keras.trace import build, has_inputs, trace
 from fanin.keras.trial import trial
 from fanin.records import ModelInfo, ParamInfo, Plan, PlanEntry
 
@@ -38,18 +38,19 @@ _BATCH = 2
 
 
 def describe(model: keras.Model, example: Any = None) -> ModelInfo:
-    """Read a built model: its trainable parameters, in the model's order, and what it computes from them.
+    """Read a model: its trainable parameters, in the model's order, and what it computes from them.
 
-    Nothing of the model is changed, and it is not run: what it computes is read from symbolic tensors.
+    No value of the model is changed, and it is not run: what it computes is read from symbolic tensors. A model that
+    has no parameters yet gets them, as it would at its first call on the example.
 
     Args:
-        model: A built model.
+        model: A built model, or with an example any.
         example: What it is called on: an array, a tuple of positional arguments or a mapping of keyword
             arguments. Functional and sequential models know their inputs, and need none; of others the
             parameters alone are described without one.
 
     Raises:
-        ModelError: If the model is not built, so that it has no parameters yet, or does not take the example.
+        ModelError: If the model is not built and there is no example to build it on, or it does not take the example.
 
     Example:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "relu", name="d")])
@@ -59,9 +60,11 @@ def describe(model: keras.Model, example: Any = None) -> ModelInfo:
         ['input', 'weight', 'activation']
     """
     if not model.built:
-        raise ModelError(
-            "The model is not built", given=model.name, hint="Call it once on a batch, or give it an Input."
-        )
+        if example is None:
+            raise ModelError(
+                "The model is not built", given=model.name, hint="Give an example, or give the model an Input."
+            )
+        build(model, example)
     known, traced = readings(model), None
     notes: tuple[str, ...] = ()
     if example is not None:

@@ -13,7 +13,7 @@ from fanin.keras.expansions import EXPANSIONS, REWRITES
 from fanin.keras.layouts import Reading
 from fanin.keras.recorder import Record, Recorder, record
 
-__all__ = ["Trace", "call_arguments", "has_inputs", "takes_training", "trace"]
+__all__ = ["Trace", "build", "call_arguments", "has_inputs", "takes_training", "trace"]
 
 _BATCH = 2
 """Examples in the batch that stands for one where no example is given."""
@@ -91,18 +91,37 @@ def trace(model: keras.Model, example: Any = None, *, training: bool = False) ->
     recorder = Recorder(model, EXPANSIONS, REWRITES)
     with record(recorder, model):
         args, kwargs = _own_inputs(model) if example is None else _symbols(*call_arguments(model, example))
-        inputs = tuple(each for each in keras.tree.flatten((args, kwargs)) if isinstance(each, keras.KerasTensor))
         mode = {"training": True} if training and takes_training(model) else {}
-        try:
-            returned = model(*args, **kwargs | mode)
-        except Exception as error:  # what the model itself says about an input that it does not take
-            raise ModelError(
-                f"The model cannot be called on the example: {str(error).strip()}",
-                given=str([tuple(each.shape) for each in inputs]),
-            ) from error
-    flat = tuple(each for each in keras.tree.flatten(returned) if isinstance(each, keras.KerasTensor))
+        returned = _called(model, args, kwargs | mode)
+    inputs = _tensors((args, kwargs))
+    flat = _tensors(returned)
     read = assemble(model, inputs, recorder.records, flat)
     return Trace(read.steps, read.outputs, flat, returned, tuple(recorder.records), inputs, read.readings, read.notes)
+
+
+def build(model: keras.Model, example: Any) -> None:
+    """Give a model the parameters that it makes at its first call.
+
+    Raises:
+        ModelError: If the model does not take the example.
+    """
+    _called(model, *_symbols(*call_arguments(model, example)))
+
+
+def _called(model: keras.Model, args: Any, kwargs: Any) -> Any:
+    """What a model returns for symbolic tensors."""
+    try:
+        return model(*args, **kwargs)
+    except Exception as error:  # what the model itself says about an input that it does not take
+        raise ModelError(
+            f"The model cannot be called on the example: {str(error).strip()}",
+            given=str([tuple(each.shape) for each in _tensors((args, kwargs))]),
+        ) from error
+
+
+def _tensors(thing: Any) -> tuple[keras.KerasTensor, ...]:
+    """The symbolic tensors in something nested."""
+    return tuple(each for each in keras.tree.flatten(thing) if isinstance(each, keras.KerasTensor))
 
 
 def _symbols(args: Any, kwargs: Any) -> Any:

@@ -38,7 +38,8 @@ _CHUNK = 1 << 22
 def describe(model: nn.Module, example: Any = None) -> ModelInfo:
     """Read the parameters of a model, in the model's order, and what it computes from them.
 
-    Nothing of the model changes: parameters, buffers, mode, gradients and random state are as before.
+    Nothing of the model changes: parameters, buffers, mode, gradients and random state are as before. Lazy modules get
+    the parameters that they make at their first call on the example.
 
     Args:
         model: Any module.
@@ -46,7 +47,7 @@ def describe(model: nn.Module, example: Any = None) -> ModelInfo:
             keyword arguments. It is run once, without values where that can be. None reads the parameters alone.
 
     Raises:
-        ModelError: If a lazy module has not seen its first batch, or the model cannot be run on the example.
+        ModelError: If a lazy module has seen no batch and there is no example, or the model cannot be run on it.
 
     Example:
         >>> info = describe(nn.Sequential(nn.Linear(3, 2), nn.ReLU()), torch.zeros(5, 3))

@@ -1,6 +1,6 @@
 """Functions of torch that do several steps at once, run step by step so that each is seen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any
 
@@ -120,9 +120,9 @@ def _recurrent(recorder: Recorder, function: Any, *args: Any) -> Any:
             call = Call(f"{function.__name__}_layer", function, (recorder.value_of(data), known, mine), {})
             cell = result[2][way : way + 1] if len(states) > 1 else None
             recorder.record(call, [piece, *([cell] if cell is not None else [])])
-            last = result[1][way : way + 1]
-            recorder.record(Call("state", function, (recorder.value_of(piece),), {}), [last])
             recorder.finished(call, args, {}, piece)
+            with recorder:  # torch gives the last states beside all of them, and their gradient would pass these by
+                last = _last_state(piece, sizes, bool(first and first[0]), backwards=way == 1)
             pieces.append(piece)
             for found, each in zip(finals, (last, cell), strict=False):
                 found.append(each)
@@ -132,6 +132,23 @@ def _recurrent(recorder: Recorder, function: Any, *args: Any) -> Any:
                 data = functional.dropout(data, dropout, training)
     with recorder:
         return data, *(torch.cat(each, 0) if len(each) > 1 else each[0] for each in finals)
+
+
+def _last_state(states: Tensor, sizes: Sequence[Tensor], batch_first: bool, *, backwards: bool) -> Tensor:
+    """The states that one direction ends with, (1, examples, units), taken from those at all times.
+
+    Args:
+        sizes: Of packed sequences, how many examples each time has; else nothing.
+        backwards: Whether it ends at the first time.
+    """
+    if not sizes:
+        return states.select(1 if batch_first and states.dim() == 3 else 0, 0 if backwards else -1).unsqueeze(0)
+    (counts,) = sizes
+    if backwards:
+        return states[: int(counts[0])].unsqueeze(0)
+    starts, examples = torch.cumsum(counts, 0) - counts, torch.arange(int(counts[0]))
+    lengths = (counts[:, None] > examples).sum(0)
+    return states[(starts[lengths - 1] + examples).to(states.device)].unsqueeze(0)
 
 
 FUSED: dict[str, Callable[..., Any]] = {

@@ -220,8 +220,10 @@ def read_all(model: nn.Module) -> ModelInfo:
     lazy = [path for path, *_, tensor in found if isinstance(tensor, nn.parameter.UninitializedParameter)]
     if lazy:
         raise ModelError(
-            "The model has parameters that do not exist yet", given=", ".join(lazy), hint="Call it once on a batch."
-        )
+            "The model has parameters that do not exist yet",
+            given=", ".join(lazy),
+            hint="Give an example, or call it once on a batch.",
+        )  # fmt: skip
     attention = {id(module.out_proj) for module in model.modules() if isinstance(module, nn.MultiheadAttention)}
     paths: dict[int, list[str]] = {}
     for path, tensor in model.named_parameters(remove_duplicate=False):

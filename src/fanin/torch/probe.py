@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from fanin.errors import ModelError
-from fanin.records import ModelInfo, Vitals
+from fanin.records import ModelInfo, Op, Vitals
 from fanin.torch.fused import FUSED
 from fanin.torch.layouts import read_all, write
 from fanin.torch.losses import loss_of, own_loss, targets_of
 from fanin.torch.record import Recorder, Value
-from fanin.torch.running import arguments, calling, need_values, preserved, swap, tensors_of
+from fanin.torch.running import arguments, build, calling, need_values, preserved, swap, tensors_of
 from fanin.torch.steps import Steps
 from fanin.torch.trace import describe, finished, info_of, known_held, named_inputs, paths_of, recording
 from fanin.torch.vitals import Units, measured, numbers_of, sent_size
@@ -84,6 +84,7 @@ def observe(
     values: Mapping[str, NDArray[Any]] | None = None,
 ) -> tuple[ModelInfo, Vitals]:
     """`describe` and `probe` of one real run, which costs less than both."""
+    build(model, example)
     need_values(model)
     found = None if loss is None else loss_of(loss)
     plain, paths = read_all(model), paths_of(model)
@@ -215,11 +216,23 @@ def _vitals(info: ModelInfo, steps: Steps, meter: _Meter, loss: float, outputs: 
     return assembled(
         info.ops,
         [each for each, _ in found],
-        [gradient for _, gradient in found],
+        _with_cells(info.ops, [gradient for _, gradient in found]),
         {param.path: sent.get(param.path, math.nan) for param in info.params},
         loss,
         outputs,
     )
+
+
+def _with_cells(ops: Sequence[Op], gradients: Sequence[float]) -> list[float]:
+    """Sizes of gradients in which what is sent to the cells of a recurrent layer alone is sent to the layer.
+
+    PyTorch gives the last cells beside all states, so that their gradient does not pass through these.
+    """
+    whole = list(gradients)
+    for op, gradient in zip(ops, gradients, strict=True):
+        if op.name == "cell state" and math.isnan(whole[op.inputs[0]]):
+            whole[op.inputs[0]] = gradient * math.sqrt(math.prod(op.shape) / math.prod(ops[op.inputs[0]].shape))
+    return whole
 
 
 def _random_sum(output: Any) -> Tensor | None:

@@ -19,7 +19,7 @@ MOVES = frozenset((
     "to", "type", "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda", "requires_grad", "positive",
     "real", "view_as_complex", "view_as_real", "conj", "resolve_conj", "pad", "constant_pad_nd", "unfold", "im2col",
     "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "interpolate", "upsample", "grid_sample", "as_strided",
-    "atleast_1d", "atleast_2d", "atleast_3d", "identity", "state", "meshgrid", "result", "__deepcopy__",
+    "atleast_1d", "atleast_2d", "atleast_3d", "identity", "meshgrid", "result", "__deepcopy__",
 ))  # fmt: skip
 """Functions that give the values of their first tensor in other places or of another precision."""
 POINTWISE = frozenset((

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from fanin.errors import ModelError
 
-__all__ = ["arguments", "calling", "hidden", "need_values", "preserved", "swap", "tensors_of", "uncompiled"]
+__all__ = ["arguments", "build", "calling", "hidden", "need_values", "preserved", "swap", "tensors_of", "uncompiled"]
 
 
 def arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -168,6 +168,31 @@ def swap(model: nn.Module, convert: Callable[[Tensor], Tensor], convert_held: Ca
                     names[name] = once(tensor, convert_held)
         if isinstance(module, nn.RNNBase):  # it keeps a list of its weights beside them
             vars(module)["_flat_weights"] = [getattr(module, name, None) for name in module._flat_weights_names]
+
+
+def build(model: nn.Module, example: Any) -> None:
+    """Give lazy modules the parameters that they make at their first call; nothing else changes.
+
+    Raises:
+        ModelError: If the model cannot be run on the example.
+
+    Example:
+        >>> model = nn.Sequential(nn.LazyLinear(2))
+        >>> build(model, np.zeros((5, 3), np.float32))
+        >>> model[0].weight.shape
+        torch.Size([2, 3])
+    """
+    if not any(isinstance(each, nn.parameter.UninitializedParameter) for each in model.parameters()):
+        return
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()  # averages stay as they are, and nothing is dropped
+    try:
+        with torch.no_grad(), calling():
+            args, kwargs = arguments(model, example)
+            model(*args, **kwargs)
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from fanin.torch.layouts import parameters, read_all
 from fanin.torch.readings import Reader
 from fanin.torch.record import Recorder, Value, is_real, values_in
 from fanin.torch.roles import informed
-from fanin.torch.running import arguments, calling, preserved, swap, tensors_of, uncompiled
+from fanin.torch.running import arguments, build, calling, preserved, swap, tensors_of, uncompiled
 from fanin.torch.steps import Steps
 
 __all__ = [
@@ -41,8 +41,9 @@ def describe(model: nn.Module, example: Any) -> ModelInfo:
     """The parameters of a model and the steps that it computes on an example.
 
     Raises:
-        ModelError: If a lazy module has not seen its first batch, or the model cannot be run on the example.
+        ModelError: If the model cannot be run on the example.
     """
+    build(model, example)
     plain = read_all(model)
     try:
         trace = _trace_shapes(model, example)
