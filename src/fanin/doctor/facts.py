@@ -20,6 +20,8 @@ from fanin.records import ModelInfo, Op, Outcome, ParamInfo, Plan, Setup, Trial,
 __all__ = ["Facts", "Patient", "Train", "arrays_of"]
 
 Array = NDArray[Any]
+_LOST = 1e3
+"""A loss that is so many times what it was has lost what it knew, whatever share of the answers is right by chance."""
 
 
 class Train(Protocol):
@@ -226,7 +228,7 @@ class Facts:
 
     def progress(self, trial: Trial, targets: Array | None = None) -> float:
         """How much a training taught, from 0 to 1: by its score, or by what it took off the untrained model's loss."""
-        if trial.diverged:
+        if trial.diverged or trial.losses[-1] > _LOST * abs(trial.losses[0]):
             return 0.0
         found = self._score(trial, targets)
         if found is not None:

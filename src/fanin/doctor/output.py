@@ -285,9 +285,11 @@ def _is_constant(facts: Facts) -> bool:
     if found is None:
         return False
     draws, costs = found
-    turned = cost(loss, -draws[0], facts.targets)  # a loss may see nothing but signs
-    costs = costs if turned is None else [*costs, turned]
-    return bool(np.isfinite(costs).all() and np.ptp(costs) <= _ROUNDING)
+    # A loss may see nothing but signs, and next to large targets small outputs are lost in rounding.
+    large = float(np.abs(facts.targets).max(initial=1)) if np.issubdtype(facts.targets.dtype, np.number) else 1.0
+    changed = (cost(loss, factor * draws[0], facts.targets) for factor in (-1.0, large))
+    costs = [*costs, *(each for each in changed if each is not None)]
+    return bool(np.isfinite(costs).all() and np.ptp(costs) <= _ROUNDING * max(1.0, abs(costs[0])))
 
 
 def wrong_loss(facts: Facts) -> Iterator[Suspicion]:
