@@ -85,6 +85,27 @@ def test_constants_make_units_the_same(make):
     assert "1 different units of" in found.findings[0].observed
 
 
+def test_tables_of_constants_stay_as_narrow_as_one_feature():
+    class Factors(nn.Module):
+        """The product of a user's and a film's features."""
+
+        def __init__(self):
+            super().__init__()
+            self.user, self.film = nn.Embedding(12, 8), nn.Embedding(9, 8)
+
+        def forward(self, pairs):
+            return (self.user(pairs[:, 0]) * self.film(pairs[:, 1])).sum(1)
+
+    torch.manual_seed(3)
+    pairs = torch.stack([torch.randint(0, 12, (200,)), torch.randint(0, 9, (200,))], 1)
+    y = (torch.randn(12, 3)[pairs[:, 0]] * torch.randn(9, 3)[pairs[:, 1]]).sum(1)
+    model = changed(Factors(), lambda each: each.fill_(0.3))
+    found = fanin.check(model, pairs, y, loss="mse_loss", optimizer="adam(lr=0.03)")
+    assert (codes(found)[0], found.findings[0].where) == ("identical-units", "user.weight")
+    fresh = fanin.check(changed(Factors(), lambda each: each.normal_(0, 0.3)), pairs, y, loss="mse_loss")
+    assert "identical-units" not in codes(fresh)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.05])
 def test_units_that_only_random_biases_tell_apart_are_a_warning(value):
     found = fanin.check(changed(cnn(), lambda each: each.fill_(value)), X, Y)

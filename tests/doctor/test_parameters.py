@@ -15,4 +15,4 @@ def test_different_units_are_those_of_a_set(kinds, axes):
     rows = rng.integers(0, kinds, (40, 3)).astype(np.float32)
     values = rows if axes[0] == "out" else rows.T
     param = ParamInfo("w", values.shape, "float32", axes, "dense")
-    assert distinct_units(param, values) == (len({tuple(row) for row in rows.tolist()}), 40)
+    assert distinct_units(param, values, "out") == (len({tuple(row) for row in rows.tolist()}), 40)

@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from fanin.doctor.rewards import (
     blind_below,
+    blind_to_outputs,
     blind_to_size,
     blind_to_targets,
     rewards_distance,
@@ -112,3 +113,13 @@ def test_a_turned_sign_a_blind_loss_and_one_example_for_all():
     assert example == 7
     middle = np.median(1 / np.abs(near))
     assert factor == pytest.approx(1e6 / middle, rel=0.2)  # the error at 7 is added to others that are exact
+
+
+def test_a_loss_is_blind_to_outputs_if_nothing_changes_it() -> None:
+    y = np.random.default_rng(3).normal(size=(12, 1))
+    assert blind_to_outputs(lambda out, y: 0.3, (12, 1), y)
+    assert blind_to_outputs(lambda out, y: float(np.log(np.exp(out).sum(1) / np.exp(out[:, 0])).mean()), (12, 1), y)
+    assert not blind_to_outputs(lambda out, y: float((np.sign(out) * y).mean()), (12, 1), y)  # it sees signs
+    for size in (1.0, 1e4, 1e9):
+        assert not blind_to_outputs(lambda out, y: float(((out - y.astype(np.float32)) ** 2).mean()), (12, 1), size * y)
+    assert not blind_to_outputs(lambda out, y: 1 / 0, (12, 1), y)

@@ -48,3 +48,59 @@ def test_a_softmax_for_targets_that_are_no_shares() -> None:
 
 def test_with_a_softmax_there_is_no_fault() -> None:
     assert checked("glorot_uniform", "softmax").ok
+
+
+class Waiting(keras.Model):
+    """Gets its layers at its first call, as most models that are classes do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.last = layers.Dense(12, "tanh"), layers.Dense(10, "softmax")
+
+    def call(self, x: Any) -> Any:
+        """Shares."""
+        return self.last(self.hidden(x))
+
+
+def test_a_model_that_was_never_called_is_built_on_the_batch() -> None:
+    model = Waiting()
+    found = fanin.check(model, X, ROWS, loss="categorical_crossentropy", optimizer="adam(learning_rate=0.01)", steps=20)
+    assert model.built
+    assert [each.code for each in found.findings if each.severity == "error"] == []
+
+
+def test_a_loss_that_rounds_answers_sends_no_gradient() -> None:
+    def wrong(y: Any, outputs: Any) -> Any:
+        return keras.ops.mean(keras.ops.abs(y - keras.ops.round(outputs)))
+
+    found = fanin.check(Waiting(), X, ROWS, loss=wrong, optimizer="adam", steps=5)
+    assert (found.findings[0].code, found.findings[0].where) == ("gradient-blocked", "the loss")
+
+
+def test_one_target_for_all_steps_of_a_sequence() -> None:
+    x = np.random.default_rng(2).normal(size=(40, 12, 3)).astype(np.float32)
+    for whole in (True, False):
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((12, 3)), layers.GRU(8, return_sequences=whole), layers.Dense(1)])
+        found = fanin.check(model, x, x[:, -1:, 0], loss="mean_squared_error", steps=10)
+        assert ("broadcast-loss" in [each.code for each in found.findings]) is whole
+
+
+def test_states_that_explode_in_time() -> None:
+    keras.utils.set_random_seed(4)
+    x = np.random.default_rng(2).normal(size=(40, 30, 3)).astype(np.float32)
+    kernel = keras.initializers.RandomNormal(stddev=0.5)
+    layer = layers.SimpleRNN(32, "relu", recurrent_initializer=kernel, name="states")
+    model = keras.Sequential([keras.Input((30, 3)), layer, layers.Dense(1)])
+    found = fanin.check(model, x, x[:, -1:, 0], loss="mean_squared_error", optimizer="adam", steps=20)
+    assert (found.findings[0].code, found.findings[0].where) == ("exploding-signal", "states")
+
+
+@pytest.mark.parametrize("seeds", [(5, 5), (5, 6)])
+def test_halves_of_a_maxout_from_one_seed_stay_the_same(seeds: tuple[int, int]) -> None:
+    x = keras.Input((64,))
+    halves = [layers.Dense(24, kernel_initializer=keras.initializers.GlorotNormal(seed=seed))(x) for seed in seeds]
+    model = keras.Model(x, layers.Dense(10, "softmax")(layers.Maximum()(halves)))
+    found = fanin.check(model, X, ROWS, loss="categorical_crossentropy", optimizer="adam(learning_rate=0.01)", steps=20)
+    warned = [each.code for each in found.findings if each.severity != "info"]
+    assert warned == (["repeated-weights"] if seeds == (5, 5) else [])

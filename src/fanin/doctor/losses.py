@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-__all__ = ["LOSSES", "Kind", "Loss", "answers", "class_axes", "identified"]
+__all__ = ["LOSSES", "Kind", "Loss", "answers", "class_axes", "identified", "repeated"]
 
 Floats = NDArray[np.float64]
 Takes = Literal["logits", "probabilities", "log-probabilities", "values"]
-Alignment = Literal["same", "squeezed", "broadcast"]
+Alignment = Literal["same", "squeezed", "repeated", "broadcast"]
 
 _TOLERANCE = 1e-3
 """Relative; libraries clip probabilities and compute in float32."""
@@ -45,8 +45,9 @@ class Loss:
     Attributes:
         inside: A function that the loss itself applies to the outputs first; empty for none.
         reduction: ``mean``, ``sum``, or ``mean of sums`` over the examples of a batch.
-        alignment: How outputs and targets of different shapes meet: ``same``, ``squeezed`` (an axis of 1 is dropped)
-            or ``broadcast`` (each output meets each target).
+        alignment: How outputs and targets of different shapes meet: ``same``, ``squeezed`` (an axis of 1 is dropped),
+            ``repeated`` (all outputs of an example meet its one target) or ``broadcast`` (each output meets each
+            target).
         axis: The axis of the outputs that holds classes; None for a loss that has none.
     """
 
@@ -189,11 +190,18 @@ def _alignments(shape: tuple[int, ...], targets: NDArray[Any]) -> Iterator[Align
         return
     if targets.size == np.prod(shape):
         yield "squeezed"
+    elif targets.size == shape[0] and len(shape) > 2:
+        yield "repeated"
     try:
         np.broadcast_shapes(shape, targets.shape)
     except ValueError:
         return
     yield "broadcast"
+
+
+def repeated(targets: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """One target for each example, laid out for all of an example's outputs."""
+    return targets.reshape(-1, *(1,) * (len(shape) - 1))
 
 
 def _value(loss: Loss, outputs: Floats, targets: NDArray[Any]) -> float:
@@ -205,5 +213,7 @@ def _value(loss: Loss, outputs: Floats, targets: NDArray[Any]) -> float:
         outputs = np.moveaxis(outputs, loss.axis, -1)
     elif loss.alignment == "squeezed":
         y = y.reshape(outputs.shape)
+    elif loss.alignment == "repeated":
+        y = repeated(y, outputs.shape)
     with np.errstate(all="ignore"):
         return _REDUCTIONS[loss.reduction](loss.kind.each(_INSIDE[loss.inside](outputs), y))

@@ -6,13 +6,12 @@ import numpy as np
 
 from fanin.doctor.cures import Cure, can_help
 from fanin.doctor.facts import Facts
-from fanin.doctor.losses import answers
 from fanin.doctor.ranges import RANGES, SLACK, outside, range_of, reach
 from fanin.doctor.rewards import (
     blind_below,
+    blind_to_outputs,
     blind_to_size,
     blind_to_targets,
-    cost,
     rewards_distance,
     rewards_right,
     uneven,
@@ -21,15 +20,13 @@ from fanin.doctor.suspicions import Suspicion
 from fanin.records import Severity
 
 __all__ = [
-    "broadcast_loss", "double_softmax", "hidden_softmax", "logits_into_probabilities", "lone_shares",
+    "broadcast_loss", "double_softmax", "hidden_softmax", "is_constant", "logits_into_probabilities", "lone_shares",
     "one_unit_softmax", "output_activation", "softmax_axis", "sum_reduction", "targets_out_of_range", "wrong_loss",
 ]  # fmt: skip
 
 _HARMLESS_TWICE = ("log_softmax",)
 """Applied to its own output it changes nothing, and a cross-entropy of logits begins with it."""
 _SQUASHING = {"softmax": "softmax", "sigmoid": "sigmoid"}
-_ROUNDING = 1e-6
-"""By so much a loss that does not depend on the outputs changes, as one that clips its numbers does."""
 _OPEN = ("leaky_relu", "log", "linear", "identity")
 """Activations that leave an output unbounded on both sides."""
 _DEARER = 1e3
@@ -49,6 +46,15 @@ def broadcast_loss(facts: Facts) -> Iterator[Suspicion]:
             "output is compared with each target", "the same shape",
             "Give both the same shape, for example outputs.squeeze(-1) or targets[:, None].",
         )  # fmt: skip
+    elif loss is not None and loss.alignment == "repeated" and facts.targets is not None and facts.output is not None:
+        count = facts.output[0].size
+        severity: Severity = "error" if facts.trial is None or can_help(facts) else "warning"
+        yield Suspicion(
+            "the loss", f"outputs of shape {facts.output.shape} against targets of shape {facts.targets.shape}: all "
+            f"{count} outputs of an example are compared with its one target", "an output for each target",
+            "Return one output for each example: the last step of a sequence (return_sequences=False, out[:, -1]), or "
+            "a mean.", severity=severity, unproven=severity,
+        )  # fmt: skip
 
 
 def one_unit_softmax(facts: Facts) -> Iterator[Suspicion]:
@@ -61,7 +67,7 @@ def one_unit_softmax(facts: Facts) -> Iterator[Suspicion]:
         yield Suspicion(
             _last(facts), "a softmax over one unit: every output is 1", "at least two units, or a sigmoid", cure
         )
-    elif output.shape[-1 if loss is None or loss.axis is None else loss.axis] == 1 and _is_constant(facts):
+    elif output.shape[-1 if loss is None or loss.axis is None else loss.axis] == 1 and is_constant(facts):
         yield Suspicion(
             "the loss", f"it is {facts.vitals.loss + 0.0:.3g} whatever the output, as a cross-entropy of one class is",
             "at least two classes, or a binary cross-entropy", cure,
@@ -276,26 +282,17 @@ def _missing_classes(facts: Facts) -> Iterator[Suspicion]:
         )  # fmt: skip
 
 
-def _is_constant(facts: Facts) -> bool:
+def is_constant(facts: Facts) -> bool:
     """Whether the loss is the same for any outputs."""
-    output, loss = facts.output, facts.patient.loss
-    if output is None or loss is None or facts.targets is None:
-        return False
-    found = answers(loss, output.shape, facts.targets)
-    if found is None:
-        return False
-    draws, costs = found
-    # A loss may see nothing but signs, and next to large targets small outputs are lost in rounding.
-    large = float(np.abs(facts.targets).max(initial=1)) if np.issubdtype(facts.targets.dtype, np.number) else 1.0
-    changed = (cost(loss, factor * draws[0], facts.targets) for factor in (-1.0, large))
-    costs = [*costs, *(each for each in changed if each is not None)]
-    return bool(np.isfinite(costs).all() and np.ptp(costs) <= _ROUNDING * max(1.0, abs(costs[0])))
+    output, loss, targets = facts.output, facts.patient.loss, facts.targets
+    known = output is not None and loss is not None and targets is not None
+    return known and blind_to_outputs(loss, output.shape, targets)  # type: ignore[union-attr, arg-type]
 
 
 def wrong_loss(facts: Facts) -> Iterator[Suspicion]:
     """A loss that does not depend on the outputs, or the numbers of classes treated as quantities."""
     y, output = facts.targets, facts.output
-    if output is not None and output.size > len(output) and _is_constant(facts):
+    if output is not None and output.size > len(output) and is_constant(facts):
         yield Suspicion(
             "the loss", f"it is {facts.vitals.loss + 0.0:.3g} whatever the output", "a loss that outputs change",
             "Compute the loss from the outputs.",

@@ -13,7 +13,7 @@ from fanin.errors import FaninError
 from fanin.recipes import trunk
 from fanin.recipes.audit import unwritten
 from fanin.recipes.repeats import beginning, repeats
-from fanin.records import ParamInfo, Severity
+from fanin.records import Axis, ParamInfo, Severity
 
 __all__ = [
     "distinct_units", "identical_units", "non_finite_weights", "repeated_weights", "tied_scale",
@@ -26,6 +26,8 @@ _UNCHANGED = 1e-3
 """Share by which an output may change by rounding."""
 _FAR_OFF = 30.0
 """By this factor nobody's initializer is off on purpose."""
+_ALIKE = ("max", "add", "mul")
+"""Steps that treat both of their inputs alike."""
 _WILD = 10.0
 """A loss so many times that of a constant answer is no start, whatever the first steps make of it."""
 
@@ -72,7 +74,10 @@ def zero_weights(facts: Facts) -> Iterator[Suspicion]:
 
 def identical_units(facts: Facts) -> Iterator[Suspicion]:
     """Units that compute the same and are changed alike, so that a layer is no wider than its different units."""
-    counts = {p.path: distinct_units(p, facts.values(p.path)) for p in facts.used if is_weight(p)}
+    counts = {
+        p.path: min((distinct_units(p, facts.values(p.path), unit) for unit in _units(p)), key=lambda n: n[0] / n[1])
+        for p in facts.used if is_weight(p)
+    }  # fmt: skip
     alike = [
         path for path, (different, units) in counts.items()
         if different == 1 < units and facts.values(path).any()
@@ -122,20 +127,34 @@ def repeated_weights(facts: Facts) -> Iterator[Suspicion]:
         if first is not None:
             starts[param.path] = first
     repeated = {path: others for path, others in repeats(starts).items() if others}
-    # Copies of a layer, as nn.TransformerEncoder makes them, do no harm to a model that learns.
-    severity: Severity = "warning" if facts.trial is None or can_help(facts) else "info"
-    for path, others in repeated.items():
+    twins = next(((p, each) for p, others in repeated.items() for each in others if _are_twins(facts, p, each)), None)
+    # Copies of a layer, as nn.TransformerEncoder makes them, do no harm to a model that learns; twins stay twins.
+    severity: Severity = "warning" if twins or facts.trial is None or can_help(facts) else "info"
+    for path, others in [(twins[0], twins[1:])] if twins else list(repeated.items())[:1]:
+        words = ", and both get the same input and meet again: they stay the same" if twins else ""
         yield Suspicion(
-            path, f"begins with the same random numbers as {', '.join(others[:3])}", "numbers of its own",
-            "Do not set the seed again before each layer, and do not copy layers without drawing them again.",
-            severity=severity, unproven=severity,
+            path, f"begins with the same random numbers as {', '.join(others[:3])}{words}", "numbers of its own",
+            "Do not set the seed again before each layer, do not give two layers one initializer with a seed, and do "
+            "not copy layers without drawing them again.", severity=severity, unproven=severity,
         )  # fmt: skip
-        return
+
+
+def _are_twins(facts: Facts, path: str, other: str) -> bool:
+    """Whether two weights make the same of the same input for one step that treats both alike, and so stay the same."""
+    uses = [facts.graph.used_by.get(each, ()) for each in (path, other)]
+    if [len(each) for each in uses] != [1, 1]:
+        return False
+    (one,), (two,) = uses
+    ops, users = facts.ops, [set(facts.graph.users[each]) for each in (one, two)]
+    meet = users[0] == users[1] and all(ops[at].kind in _ALIKE for at in users[0])
+    pairs = list(zip(ops[one].params, ops[two].params, strict=False))
+    same = all(np.array_equal(facts.values(mine), facts.values(its)) for mine, its in pairs)
+    return meet and ops[one].inputs == ops[two].inputs and same
 
 
 def weights_too_small(facts: Facts) -> Iterator[Suspicion]:
     """Weights far below what their fan-in and the activation behind them call for."""
-    small = {path: ratio for path, ratio in facts.ratios.items() if ratio < 1 / OFF}
+    small = {path: ratio for path, ratio in facts.ratios.items() if ratio < 1 / OFF and np.ptp(facts.values(path)) > 0}
     yield from _off_scale(facts, small, "small")
 
 
@@ -156,7 +175,11 @@ def _off_scale(facts: Facts, ratios: dict[str, float], word: str) -> Iterator[Su
         return
     start, constant = facts.start
     # A table may be small: what follows it makes up for that within a few steps.
-    told = [max(ratio, 1 / ratio) for each, ratio in ratios.items() if facts.params[each].role != "embedding"]
+    # A head has no size of its own: how large outputs are, the loss at the start says.
+    told = [
+        max(ratio, 1 / ratio) for each, ratio in ratios.items()
+        if facts.params[each].role != "embedding" and not _leads_out(facts, each)
+    ]  # fmt: skip
     far = max(told, default=1.0) > _FAR_OFF or start > _WILD * constant
     measured = float(facts.values(path).std(dtype=np.float64))
     factor = max(ratios[path], 1 / ratios[path])
@@ -187,29 +210,39 @@ def _is_tied(facts: Facts, path: str) -> bool:
 
 def _stays_alike(facts: Facts, param: ParamInfo) -> bool:
     """Whether at least half of the units are the same as another one, and training does not part them."""
-    different, units = distinct_units(param, facts.values(param.path))
+    return any(_stay_alike(facts, param, unit) for unit in _units(param))
+
+
+def _units(param: ParamInfo) -> tuple[Axis, ...]:
+    """The axes of a weight's units; a table has two kinds: its rows, and the features that each row has."""
+    return ("batch", "out") if param.role == "embedding" and "batch" in param.axes else ("out",)
+
+
+def _stay_alike(facts: Facts, param: ParamInfo, unit: Axis) -> bool:
+    different, units = distinct_units(param, facts.values(param.path), unit)
     if units < 2 or 2 * different > units:
         return False
     if facts.trial is None:
         return different == 1 and not _leads_out(facts, param.path)
     after = facts.trial.values.get(param.path)
-    return after is not None and distinct_units(param, after)[0] <= different
+    return after is not None and distinct_units(param, after, unit)[0] <= different
 
 
 def _leads_out(facts: Facts, path: str) -> bool:
     return bool(facts.graph.heads & set(facts.graph.used_by.get(path, ())))
 
 
-def distinct_units(param: ParamInfo, values: NDArray[np.floating]) -> tuple[int, int]:
-    """How many units of a weight are different, and how many there are; rows of a table are its units.
+def distinct_units(param: ParamInfo, values: NDArray[np.floating], unit: Axis) -> tuple[int, int]:
+    """How many units of a weight are different, and how many there are.
+
+    Args:
+        unit: What its axes are that hold units: ``out``, or for the rows of a table ``batch``.
 
     Example:
         >>> param = ParamInfo("w", (4, 3), "float32", ("out", "in"), "dense")
-        >>> distinct_units(param, np.array([[1, 2, 3], [1, 2, 3], [0, 0, 0], [1, 2, 4.0]]))
+        >>> distinct_units(param, np.array([[1, 2, 3], [1, 2, 3], [0, 0, 0], [1, 2, 4.0]]), "out")
         (3, 4)
     """
-    table = param.role == "embedding" and "batch" in param.axes
-    unit = "batch" if table else "out"
     axes = [axis for axis, name in enumerate(param.axes) if name == unit]
     moved = np.moveaxis(values, axes, range(len(axes)))
     count = int(np.prod(moved.shape[: len(axes)]))

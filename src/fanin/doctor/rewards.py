@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.doctor.losses import class_axes
+from fanin.doctor.losses import answers, class_axes
 
-__all__ = ["blind_below", "blind_to_size", "blind_to_targets", "cost", "rewards_distance", "rewards_right", "uneven"]
+__all__ = [
+    "blind_below", "blind_to_outputs", "blind_to_size", "blind_to_targets", "rewards_distance", "rewards_right",
+    "uneven",
+]  # fmt: skip
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -71,7 +74,7 @@ def _is_best(function: Function, right: Floats, others: list[Floats], targets: A
     return best < least - _SAME * abs(least)
 
 
-def cost(function: Function, outputs: Floats, targets: Array) -> float | None:
+def _cost(function: Function, outputs: Floats, targets: Array) -> float | None:
     """The loss of made-up outputs; None where it cannot be computed, or is not finite."""
     try:
         found = float(function(outputs.astype(np.float32), targets))
@@ -82,7 +85,7 @@ def cost(function: Function, outputs: Floats, targets: Array) -> float | None:
 
 def _costs(function: Function, outputs: Iterable[Floats], targets: Array) -> list[float] | None:
     """The losses of several made-up outputs; None where one cannot be computed."""
-    found = [cost(function, each, targets) for each in outputs]
+    found = [_cost(function, each, targets) for each in outputs]
     known = [each for each in found if each is not None]
     return known if len(known) == len(found) else None
 
@@ -144,6 +147,25 @@ def rewards_distance(function: Function, shape: tuple[int, ...], targets: Array)
     return True
 
 
+def blind_to_outputs(function: Function, shape: tuple[int, ...], targets: Array) -> bool:
+    """Whether a loss is the same whatever the outputs: small ones, their opposites, and such of the targets' size.
+
+    Next to large targets small outputs are lost in rounding.
+
+    Example:
+        >>> blind_to_outputs(lambda out, y: float(((out - y) ** 2).mean()), (8,), 1e9 * np.arange(8.0))
+        False
+    """
+    large = float(np.abs(targets).max(initial=1)) if np.issubdtype(targets.dtype, np.number) else 1.0
+    found = answers(function, shape, targets)
+    if found is None:
+        return False
+    (drawn, *_), costs = found
+    changed = (_cost(function, factor * drawn, targets) for factor in (-1.0, large))
+    every = [*costs, *(each for each in changed if each is not None)]
+    return bool(np.isfinite(every).all() and np.ptp(every) <= _ROUNDING * max(1.0, abs(every[0])))
+
+
 def blind_to_targets(function: Function, shape: tuple[int, ...], targets: Array) -> bool:
     """Whether a loss is the same when other examples' targets take the place of each one's.
 
@@ -155,7 +177,7 @@ def blind_to_targets(function: Function, shape: tuple[int, ...], targets: Array)
     if len(targets) < _FEWEST or np.mean(other != targets) < _OTHERS:
         return False
     drawn = np.random.default_rng(0).uniform(0.1, 0.9, shape)
-    costs = [cost(function, drawn, each) for each in (targets, other, np.roll(targets, 3, axis=0))]
+    costs = [_cost(function, drawn, each) for each in (targets, other, np.roll(targets, 3, axis=0))]
     known = [each for each in costs if each is not None]
     return len(known) == len(costs) and bool(np.ptp(known) <= _ROUNDING * abs(known[0]))
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.doctor.losses import Loss
+from fanin.doctor.losses import Loss, repeated
 
 __all__ = ["Score", "best_constant", "score"]
 
@@ -54,6 +54,7 @@ def score(outputs: NDArray[Any], targets: NDArray[Any], loss: Loss) -> Score:
         share = np.unique(right, return_counts=True)[1].max() / right.size
         return Score("accuracy", float((found == right).mean()) if finite else np.nan, float(share))
     y = targets.astype(np.float64)
+    y = repeated(y, outputs.shape) if loss.alignment == "repeated" else y
     guess = outputs.astype(np.float64).reshape(y.shape) if outputs.size == y.size else np.asarray(outputs, np.float64)
     if loss.kind.takes == "values":
         spread = float(((y - y.mean(axis=0)) ** 2).mean())

@@ -8,7 +8,7 @@ import numpy as np
 from fanin.doctor.cures import Cure, can_help, is_better, is_still, redrawn, standardised
 from fanin.doctor.facts import Facts
 from fanin.doctor.linear import linear_share, neighbour_share
-from fanin.doctor.output import lone_shares
+from fanin.doctor.output import is_constant, lone_shares
 from fanin.doctor.prediction import predicted
 from fanin.doctor.states import forgotten
 from fanin.doctor.suspicions import Suspicion
@@ -99,6 +99,12 @@ def gradient_blocked(facts: Facts) -> Iterator[Suspicion]:
     found = next(_bypassed(facts), None) or next(_cut(facts), None)
     if found is not None:
         yield found
+    sent = [facts.vitals.gradient_rms[index] for index in facts.info.outputs]
+    if sent and not any(sent) and facts.patient.loss is not None and facts.loss is None and not is_constant(facts):
+        yield Suspicion(
+            "the loss", "its gradient is exactly 0 at the outputs, though it changes with them",
+            "a slope at the outputs", "Leave out what has steps: round, comparisons, a count of right answers.",
+        )  # fmt: skip
     used = {param.path for param in facts.used}
     if math.isfinite(facts.vitals.loss) and used and not _reached(facts, used, zero=True):
         yield Suspicion(
@@ -302,7 +308,16 @@ def vanishing_signal(facts: Facts) -> Iterator[Suspicion]:
 
 
 def exploding_signal(facts: Facts) -> Iterator[Suspicion]:
-    """A signal that grows layer by layer."""
+    """A signal that grows layer by layer, or step by step in time."""
+    for index, op in enumerate(facts.ops):
+        size, before = facts.vitals.signal_rms[index], [facts.vitals.signal_rms[each] for each in op.inputs]
+        if op.kind == "recurrent" and before and size > _FACTOR * max(1.0, *before):
+            yield Suspicion(
+                facts.place(index), f"the states of {op.name} are of size {size:.3g}, its input of {max(before):.3g}",
+                f"less than {_FACTOR:g} times", "Start with the identity or an orthogonal matrix between the states.",
+                Cure(plan=redrawn(facts, frozenset(op.params))), "warning", "warning",
+            )  # fmt: skip
+            return
     yield from _drift(facts, facts.vitals.signal_rms, facts.way, "signal", "grows")
 
 

@@ -17,7 +17,7 @@ from fanin.torch.layouts import parameters, read_all
 from fanin.torch.readings import Reader
 from fanin.torch.record import Recorder, Value, is_real, values_in
 from fanin.torch.roles import informed
-from fanin.torch.running import arguments, build, calling, preserved, swap, tensors_of, uncompiled
+from fanin.torch.running import arguments, build, calling, hidden, preserved, swap, tensors_of, uncompiled
 from fanin.torch.steps import Steps
 
 __all__ = [
@@ -106,9 +106,13 @@ def paths_of(model: nn.Module) -> dict[int, str]:
 
 
 def known_held(model: nn.Module, recorder: Recorder) -> None:
-    """Name the buffers of a model to a recorder."""
+    """Name the buffers of a model to a recorder, and parameters that lie where PyTorch looks for none."""
     for path, buffer in model.named_buffers():
         recorder.leaf(buffer, "constant", path)
+    for path, thing in hidden(model):
+        for tensor in thing.parameters() if isinstance(thing, nn.Module) else (thing,):
+            if isinstance(tensor, nn.Parameter):
+                recorder.leaf(tensor, "constant", path)
 
 
 def named_inputs(recorder: Recorder, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
