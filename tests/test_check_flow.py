@@ -266,6 +266,48 @@ def test_parameters_that_another_is_computed_from_are_used():
     assert fanin.describe(Gated(False), X).discarded == ("gate.weight", "gate.bias")
 
 
+@pytest.mark.parametrize("weighed", [False, True])
+def test_a_choice_sends_no_gradient_to_what_makes_the_scores(weighed):
+    class Picks(nn.Module):
+        """Answers by one of five steps: that of the largest score, or all by their shares."""
+
+        def __init__(self):
+            super().__init__()
+            self.score, self.answer = nn.Linear(3, 1), nn.Linear(3, 2)
+
+        def forward(self, x):
+            scores = self.score(x)[..., 0]
+            if weighed:
+                return self.answer((x * scores.softmax(1)[..., None]).sum(1))
+            return self.answer(x[torch.arange(len(x)), scores.argmax(1)])
+
+    torch.manual_seed(1)
+    x, y = torch.randn(90, 5, 3), torch.arange(90) % 2
+    info = fanin.describe(Picks(), x)
+    assert (info.choosing, info.discarded) == (() if weighed else ("score.weight", "score.bias"), ())
+    found = fanin.check(Picks(), x, y, steps=5)
+    assert ("gradient-blocked" in codes(found)) is not weighed
+
+
+def test_a_buffer_that_is_not_finite_is_named():
+    class Linked(nn.Module):
+        """A graph convolution."""
+
+        def __init__(self, links):
+            super().__init__()
+            self.register_buffer("links", links)
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.links @ self.layer(x)
+
+    links = torch.eye(8)
+    links[2, 5] = float("inf")
+    found = fanin.check(Linked(links), torch.randn(8, 3), torch.arange(8) % 2, steps=3)
+    assert (found.findings[0].code, found.findings[0].where) == ("non-finite-signal", "links")
+    assert "1 numbers are not finite in links" in found.findings[0].observed
+
+
 @pytest.mark.parametrize(("kind", "words"), [(nn.LSTM, "lstm"), (nn.RNN, "rnn_tanh")])
 def test_states_that_forget_are_told_by_keeping_them(kind, words):
     """Nothing is seen after the first of 30 steps; with open gates, or the identity, it is kept."""

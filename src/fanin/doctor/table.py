@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from fanin.doctor import data, output, parameters, signals, training, units
+from fanin.doctor import blocked, data, output, parameters, signals, training, units
 from fanin.doctor.facts import Facts
 from fanin.doctor.suspicions import Suspicion
 
@@ -47,7 +47,7 @@ _ALL = (
     Check("Parameters are frozen", training.frozen_parameters, "Frozen parameters stay as they are."),
     Check("The optimizer lacks parameters", training.forgotten_parameters,
           "What the optimizer was not given stays as it was drawn."),
-    Check("A step cuts the gradient", signals.gradient_blocked,
+    Check("A step cuts the gradient", blocked.gradient_blocked,
           "What lies before this step gets no gradient from what is behind it, so it is not trained for that."),
     # What the loss gets to see.
     Check("Outputs and targets meet crosswise", output.broadcast_loss,

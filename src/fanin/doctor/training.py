@@ -85,7 +85,8 @@ def unregistered_parameters(facts: Facts) -> Iterator[Suspicion]:
 def unused_parameters(facts: Facts) -> Iterator[Suspicion]:
     """Parameters that the outputs do not depend on."""
     used = {param.path for param in facts.used}
-    idle = [path for path in facts.params if path not in used and path not in facts.setup.frozen]
+    known = {*used, *facts.setup.frozen, *facts.info.choosing}
+    idle = [path for path in facts.params if path not in known]
     lost = [path for path in idle if path in facts.info.discarded]
     if lost:
         yield Suspicion(

@@ -100,6 +100,8 @@ class ModelInfo:
         made: Where the model makes parameters while it runs, as a layer does that is built within a call.
         discarded: Paths of parameters that the model computes something with and then throws that away, where that
             can be seen.
+        choosing: Paths of parameters on which the outputs depend by choices alone, as by an index that is an argmax,
+            where that can be seen: no gradient reaches them.
     """
 
     framework: str
@@ -109,6 +111,7 @@ class ModelInfo:
     notes: tuple[str, ...] = ()
     made: tuple[str, ...] = ()
     discarded: tuple[str, ...] = ()
+    choosing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

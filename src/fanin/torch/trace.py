@@ -77,12 +77,13 @@ def info_of(model: nn.Module, plain: ModelInfo, trace: Trace) -> tuple[ModelInfo
     notes.update(dict.fromkeys(f"{note} (first met in {place})." for note, place in first.items()))
     ops = steps.ops(number)
     taken = {value.path for value in trace.recorder.values if value.kind == "param" and value.index >= 0}
-    lost = taken - _reaching(trace.outputs) - {path for op in ops for path in op.params}
+    idle, reaching = taken - {path for op in ops for path in op.params}, _reaching(trace.outputs)
     info = replace(
         plain, params=informed(plain.params, steps), ops=ops, notes=tuple(notes),
         outputs=tuple(at[value] for value in steps.outputs),
         made=tuple(trace.recorder.made),
-        discarded=tuple(param.path for param in plain.params if param.path in lost),
+        discarded=tuple(param.path for param in plain.params if param.path in idle - reaching),
+        choosing=tuple(param.path for param in plain.params if param.path in idle & reaching),
     )  # fmt: skip
     return info, steps
 
