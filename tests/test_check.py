@@ -133,6 +133,19 @@ def test_units_far_in_the_flat_part_of_their_activation_are_dead(activation):
     assert "100% of 40 units are off for all 192 examples" in found.findings[0].observed
 
 
+@pytest.mark.parametrize("dead_at", ["its threshold", "nothing"])
+def test_an_activation_of_the_models_own_that_gives_one_number_is_dead(dead_at):
+    class Own(nn.Module):
+        """Half of what is above a threshold."""
+
+        def forward(self, x):
+            return 0.5 * torch.relu(x - (40.0 if dead_at == "its threshold" else 0.0))
+
+    model = nn.Sequential(nn.Linear(64, 40), Own(), nn.Linear(40, 10))
+    found = fanin.check(fanin.init(model, example=X, quiet=True) and model, X, Y, optimizer="adam(lr=0.01)")
+    assert codes(found)[:1] == (["dead-units"] if dead_at == "its threshold" else [])
+
+
 MISTAKES = {
     "zero": (lambda model: without_biases(changed(model, lambda each: each.zero_())), ("zero-weights",)),
     "constant": (lambda model: without_biases(changed(model, lambda each: each.fill_(0.1))), ("identical-units",)),

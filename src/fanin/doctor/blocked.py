@@ -55,7 +55,8 @@ def _chosen(facts: Facts) -> Iterator[Suspicion]:
 def _flat(facts: Facts) -> Iterator[Suspicion]:
     """A loss that has no slope at the outputs, though it depends on them; known kinds of losses have one."""
     sent = [facts.vitals.gradient_rms[index] for index in facts.info.outputs]
-    if sent and not any(sent) and facts.patient.loss is not None and facts.loss is None and not is_constant(facts):
+    known = facts.loss is not None or facts.patient.loss is None or not math.isfinite(facts.vitals.loss)
+    if sent and not any(sent) and not known and not is_constant(facts):
         yield Suspicion(
             "the loss", "its gradient is exactly 0 at the outputs, though it changes with them",
             "a slope at the outputs", "Leave out what has steps: round, comparisons, a count of right answers.",

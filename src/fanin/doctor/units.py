@@ -129,7 +129,9 @@ def _off(vitals: Vitals, index: int, op: Op) -> NDArray[np.bool_]:
         return np.asarray(vitals.highest[index] <= 0)
     if op.name in _TAILED:
         return _in_the_tail(vitals, index, op.inputs[0])
-    return np.asarray(vitals.highest[index] == vitals.lowest[index])  # one of the model's own
+    low, high = vitals.lowest[op.inputs[0]], vitals.highest[op.inputs[0]]  # one of the model's own
+    differs = high > low if high.shape == vitals.highest[index].shape else np.ones(1, bool)
+    return np.asarray((vitals.highest[index] == vitals.lowest[index]) & differs)
 
 
 def _in_the_tail(vitals: Vitals, index: int, source: int) -> NDArray[np.bool_]:
