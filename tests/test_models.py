@@ -1,6 +1,7 @@
 """fanin.plan, fanin.init and fanin.audit as a user meets them, on PyTorch models; mistakes change nothing."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -210,3 +211,25 @@ def test_a_calibration_that_fails_gives_the_old_weights_back() -> None:
     with pytest.raises(ModelError, match="zero or not finite"):
         fanin.init(model, example=X, calibrate=torch.zeros(4, 20), quiet=True)  # no output to measure
     assert_same(state(model), before)
+
+
+@pytest.mark.parametrize("prepare", [
+    lambda x: x / 255, lambda x: x.float() / 255, lambda x: (x - 127.0) / 60, lambda x: x[:, None, :] * 0.01,
+], ids=["divided", "whole numbers", "standardised", "moved too"])  # fmt: skip
+def test_what_a_model_does_to_its_inputs_before_all_weights_leaves_these_alone(prepare: Any) -> None:
+    """Inputs as the model prepares them are of second moment 1: pixels divided by 255 ask for no weights of 100."""
+
+    class Net(nn.Module):
+        def __init__(self, prepared: bool) -> None:
+            super().__init__()
+            self.hidden, self.head, self.prepared = nn.Linear(20, 30), nn.Linear(30, 5), prepared
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.relu(self.hidden(prepare(x) if self.prepared else x.float())))
+
+    x = torch.randint(0, 256, (7, 20), dtype=torch.uint8)
+    models = [Net(True), Net(False)]
+    for model in models:
+        fanin.init(model, example=x, seed=3, quiet=True)
+    assert_same(state(models[0]), state(models[1]))
+    assert models[0].hidden.weight.std() < 0.5

@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
+
 from fanin.activations import ACTIVATIONS, Activation, activation
 from fanin.errors import FaninError
 from fanin.recipes.graph import Graph
 from fanin.records import Op
 from fanin.theory.maps import Moments, correlation_map, moments
 
-__all__ = ["RECURRENT", "Signal", "activation_of", "backward", "forward", "moments_of", "rectifies"]
+__all__ = ["RECURRENT", "Signal", "activation_of", "backward", "forward", "moments_of", "prepared", "rectifies"]
 
 RECURRENT = {"lstm": 0.06, "gru": 0.2, "rnn_tanh": 0.4, "rnn_relu": 1.0}
 """Second moment of a recurrent layer's states after some steps on inputs of second moment 1."""
@@ -73,9 +75,12 @@ def forward(
             moment of the parameter's entries.
     """
     signals: list[Signal] = []
+    ready = prepared(graph.ops)
     for index, op in enumerate(graph.ops):
         inputs = [signals[source] for source in op.inputs]
-        if op.kind == "weight":
+        if ready[index]:
+            signals.append(Signal(1.0))
+        elif op.kind == "weight":
             second = weight(index, signals)
             for each in inputs:
                 second *= each.second
@@ -89,6 +94,32 @@ def forward(
         else:
             signals.append(_PLAIN.get(op.kind, _first)(graph, index, inputs))
     return signals
+
+
+def prepared(ops: Sequence[Op]) -> tuple[bool, ...]:
+    """For each step whether it is an input as the model itself scales and shifts it.
+
+    Inputs are taken to have second moment 1. A model that divides pixels by 255 is given pixels, and it is the outcome
+    that is to have it.
+
+    Example:
+        >>> prepared([Op("input", ()), Op("scale", (0,), value=1 / 255), Op("weight", (1,)), Op("scale", (2,))])
+        (True, True, False, False)
+    """
+    found: list[bool] = []
+    for op in ops:
+        own = [source for source in op.inputs if ops[source].kind != "constant"]
+        passes = op.kind in ("scale", "move") or (op.kind in ("add", "mul") and len(op.inputs) == 2) or _is_straight(op)
+        found.append(op.kind == "input" or (passes and len(own) == 1 and found[own[0]]))
+    return tuple(found)
+
+
+def _is_straight(op: Op) -> bool:
+    """Whether an activation is a scale and a shift, as of pixels to -1 to 1."""
+    if op.kind != "activation" or op.function is None:
+        return False
+    low, middle, high = np.asarray(op.function(np.array([-_FAR, 0.0, _FAR])), np.float64)
+    return bool(np.isclose(middle - low, high - middle, rtol=1e-6, atol=0))
 
 
 def _beside(graph: Graph, index: int, signals: Sequence[Signal]) -> Signal | None:
