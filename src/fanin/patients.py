@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fanin.doctor import Patient
+from fanin.doctor import Patient, array_of
 from fanin.errors import InvalidValueError, ModelError
 from fanin.frameworks import adapter_of, framework_of
 from fanin.initializers.streams import check_seed
@@ -73,10 +73,13 @@ def admitted(
         found: Vitals = adapter.probe(model, example, **mode)
         return found.outputs
 
-    trains = (y is not None or owns) and steps > 0 and bool(vitals.param_gradients) and refusal is None
+    targets = None if y is None else array_of(y)
+    if targets is not None and not targets.ndim:
+        targets = None
+    trains = loss is not None and steps > 0 and bool(vitals.param_gradients) and refusal is None
     patient = Patient(
-        info, vitals, adapter.setup(model, optimizer, loss), x, None if y is None else np.asarray(y),
-        partial(adapter.values, model), None if y is None else adapter.loss_function(loss), train if trains else None,
+        info, vitals, adapter.setup(model, optimizer, loss), x, targets, partial(adapter.values, model),
+        None if targets is None else adapter.loss_function(loss), train if trains else None,
         refusal, seed, after, again,
     )  # fmt: skip
     return patient, (*notes, *info.notes)
@@ -108,7 +111,6 @@ def made_up(adapter: ModuleType, model: Any) -> tuple[ModelInfo | None, Any, str
 
 def _drawn(example: Any) -> Any:
     """Standard normal numbers in the place of floats that have no values yet, zeros in that of whole numbers."""
-    import numpy as np
 
     if isinstance(example, Mapping):
         return {key: _drawn(value) for key, value in example.items()}
@@ -122,9 +124,14 @@ def _drawn(example: Any) -> Any:
 
 def _usual_loss(model: Any, y: Any, names: tuple[str, str]) -> tuple[Any, str]:
     """The loss where none was given, and a sentence on it."""
-    import numpy as np
 
     if getattr(model, "compiled", False) and getattr(model, "loss", None) is not None:
         return model.loss, ""
-    name = names[0] if np.issubdtype(np.asarray(y).dtype, np.integer) else names[1]
+    given = array_of(y)
+    if given is None:
+        raise InvalidValueError(
+            "No loss was given, and these targets have no usual one", given=type(y).__name__,
+            hint="Give a function of what the model returns and the targets: loss=...",
+        )  # fmt: skip
+    name = names[0] if np.issubdtype(given.dtype, np.integer) else names[1]
     return name, f"No loss was given: {name} is taken, by the type of the targets."

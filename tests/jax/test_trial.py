@@ -198,3 +198,17 @@ def test_losses_and_setups():
     found = setup(model, optax.sgd(0.1), lambda outputs, targets: outputs)
     assert (found.training, found.learning_rate) == (False, None)
     assert setup(model).optimizer == setup(model).loss == ""
+
+
+def test_short_names_stand_for_the_two_losses_that_are_used_most():
+    logits, kinds = np.array([[2.0, 0.0, 1.0], [0.5, 0.0, -1.0]], np.float32), np.array([0, 2])
+    by_hand = -(logits - np.log(np.exp(logits).sum(1, keepdims=True)))[[0, 1], kinds].mean()
+    assert loss_function("cross_entropy")(logits, kinds) == pytest.approx(by_hand, rel=1e-6)
+    assert loss_function("mse")(logits, np.zeros((2, 3))) == pytest.approx((logits**2).mean(), rel=1e-6)
+
+
+def test_an_optimizer_of_nnx_is_the_transformation_that_it_holds():
+    model = nnx.Linear(5, 3, rngs=nnx.Rngs(0))
+    given = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.Param)
+    losses = [trial(model, X, CLASSES, loss=ENTROPY, optimizer=each, steps=3).losses for each in (given, "sgd(lr=0.1)")]
+    np.testing.assert_allclose(*losses, rtol=1e-6)

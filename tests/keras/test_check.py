@@ -104,3 +104,36 @@ def test_halves_of_a_maxout_from_one_seed_stay_the_same(seeds: tuple[int, int]) 
     found = fanin.check(model, X, ROWS, loss="categorical_crossentropy", optimizer="adam(learning_rate=0.01)", steps=20)
     warned = [each.code for each in found.findings if each.severity != "info"]
     assert warned == (["repeated-weights"] if seeds == (5, 5) else [])
+
+
+class Two(keras.Model):
+    """Takes both inputs in one argument, as `fit` gives them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.last = layers.Dense(9, "relu"), layers.Dense(9, "relu"), layers.Dense(10, "softmax")
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Shares."""
+        one, two = inputs
+        return self.last(self.one(one) * self.two(two))
+
+
+@pytest.mark.parametrize("kind", [tuple, list])
+@pytest.mark.parametrize("cut", [20, 32])
+def test_several_inputs_of_a_model_with_one_argument(kind: Any, cut: int) -> None:
+    parts = kind((X[:, :cut], X[:, cut:]))
+    model = Two()
+    found = fanin.check(model, parts, ROWS, loss="categorical_crossentropy", optimizer="adam(learning_rate=0.02)")
+    assert found.ok
+    assert fanin.describe(model, parts).ops
+
+
+def test_targets_and_losses_by_name() -> None:
+    x = keras.Input((64,))
+    hidden = layers.Dense(24, "relu")(x)
+    heads = {"kind": layers.Dense(10, "softmax", name="kind")(hidden), "size": layers.Dense(1, name="size")(hidden)}
+    loss = {"kind": "categorical_crossentropy", "size": "mean_squared_error"}
+    found = fanin.check(keras.Model(x, heads), X, {"kind": ROWS, "size": X[:, :1]}, loss=loss, steps=20)
+    assert [each.code for each in found.findings if each.severity == "error"] == []
+    assert found.trial.losses[-1] < found.trial.losses[0]

@@ -42,11 +42,12 @@ def _stepped(facts: Facts) -> Iterator[Suspicion]:
 
 def _chosen(facts: Facts) -> Iterator[Suspicion]:
     """Parameters that decide what is taken, and have no other share in it."""
-    if facts.info.choosing:
+    lost = [path for path in facts.info.choosing if math.isnan(facts.vitals.param_gradients.get(path, math.nan))]
+    if lost:
         severity: Severity = "error" if facts.trial is None or can_help(facts) else "warning"
         yield Suspicion(
-            facts.info.choosing[0], f"outputs depend on {len(facts.info.choosing)} parameters by a choice alone, as by "
-            "an argmax or a comparison, which sends no gradient back", "a gradient for each parameter",
+            lost[0], f"outputs depend on {len(lost)} parameters by a choice alone, as by an argmax or a comparison, "
+            "which sends no gradient back", "a gradient for each parameter",
             "Weigh by a softmax of the scores instead of choosing the largest, or multiply the choice by its share.",
             severity=severity, unproven=severity,
         )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.doctor.facts import Facts
+from fanin.doctor.facts import Facts, array_of
 from fanin.errors import ModelError
 from fanin.initializers.draws import law_of
 from fanin.recipes.verdicts import planned
@@ -81,9 +81,9 @@ def standardised(example: Any) -> Any:
     """
     if isinstance(example, Mapping):
         return {key: standardised(value) for key, value in example.items()}
-    if isinstance(example, tuple):
-        return tuple(map(standardised, example))
-    array = np.asarray(example)
+    array = array_of(example)
+    if array is None:
+        return type(example)(map(standardised, example)) if isinstance(example, tuple | list) else example
     if not np.issubdtype(array.dtype, np.floating) or not array.ndim:
         return example
     wide = array.astype(np.float64)

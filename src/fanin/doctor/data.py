@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fanin.doctor.cures import Cure, can_help, features
-from fanin.doctor.facts import Facts
+from fanin.doctor.facts import Facts, array_of
 from fanin.doctor.suspicions import Suspicion
 from fanin.errors import FaninError
+from fanin.records import Severity
 
 __all__ = [
     "constant_inputs",
@@ -88,9 +89,11 @@ def constant_targets(facts: Facts) -> Iterator[Suspicion]:
     """A batch of which all targets are the same."""
     y = facts.targets
     if y is not None and len(y) > 7 and np.isfinite(y).all() and not np.ptp(y, axis=0).any():
+        # A loss of one's own may not look at the targets, or be about something else.
+        severity: Severity = "warning" if facts.loss is not None else "info"
         yield Suspicion(
             "the targets", f"all {len(y)} are the same", "targets that differ", "Shuffle the data before batching.",
-            severity="warning", unproven="warning",
+            severity=severity, unproven=severity,
         )  # fmt: skip
 
 
@@ -138,9 +141,10 @@ def _exchanged(example: Any, kept: slice) -> Any:
     """An example of which all rows of floating numbers but the kept ones are turned round and have the other sign."""
     if isinstance(example, Mapping):
         return {key: _exchanged(value, kept) for key, value in example.items()}
-    if isinstance(example, tuple):
-        return tuple(_exchanged(value, kept) for value in example)
-    array = np.asarray(example)
+    array = array_of(example)
+    if array is None:
+        nested = isinstance(example, tuple | list)
+        return type(example)(_exchanged(value, kept) for value in example) if nested else example
     if not np.issubdtype(array.dtype, np.floating) or not array.ndim:
         return example
     turned = -array[::-1]

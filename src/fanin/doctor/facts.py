@@ -17,7 +17,7 @@ from fanin.recipes import decided
 from fanin.recipes.graph import PASSING, Graph, needed, trunk
 from fanin.records import ModelInfo, Op, Outcome, ParamInfo, Plan, Setup, Trial, Vitals
 
-__all__ = ["Facts", "Patient", "Train", "arrays_of"]
+__all__ = ["Facts", "Patient", "Train", "array_of", "arrays_of"]
 
 Array = NDArray[Any]
 _LOST = 1e3
@@ -65,6 +65,30 @@ class Patient:
     memory: dict[str, Array] = field(default_factory=dict, compare=False, repr=False)
 
 
+def array_of(thing: Any) -> Array | None:
+    """The numbers of an array, of a tensor of any framework or of nested lists; None for what holds others.
+
+    Numbers that NumPy does not have come as float32, truth values as 0 and 1.
+
+    Example:
+        >>> array_of([[1, 2], [3, 4]]).shape, array_of({"y": [1, 2]}), array_of([np.zeros(3), np.zeros((3, 2))])
+        ((2, 2), None, None)
+    """
+    if isinstance(thing, tuple | list) and any(hasattr(each, "shape") and each.shape for each in thing):
+        return None
+    if hasattr(thing, "detach"):  # a tensor of PyTorch, which may want a gradient and may be sparse
+        thing = thing.detach()
+        thing = thing.to_dense() if "sparse" in str(thing.layout) else thing
+        thing = (thing.float() if "bfloat16" in str(thing.dtype) else thing).cpu()
+    try:
+        array = np.asarray(thing)
+    except ValueError:  # lists of different lengths
+        return None
+    if array.dtype.kind not in "biufc":
+        return array.astype(np.float32) if "float" in array.dtype.name else None
+    return array.astype(np.int64) if array.dtype.kind == "b" else array
+
+
 def arrays_of(example: Any) -> list[Array]:
     """The arrays of an example that hold floating numbers, however nested; what is no array is left out.
 
@@ -74,10 +98,10 @@ def arrays_of(example: Any) -> list[Array]:
     """
     if isinstance(example, Mapping):
         return [each for value in example.values() for each in arrays_of(value)]
-    if isinstance(example, tuple):
+    array = array_of(example)
+    if array is None and isinstance(example, tuple | list):
         return [each for value in example for each in arrays_of(value)]
-    array = np.asarray(example)
-    return [array] if np.issubdtype(array.dtype, np.floating) and array.ndim else []
+    return [array] if array is not None and np.issubdtype(array.dtype, np.floating) and array.ndim else []
 
 
 class Facts:
@@ -115,8 +139,9 @@ class Facts:
 
     @cached_property
     def recommended(self) -> Plan:
-        """What `auto` would do with the model."""
-        return decided(self.info, "auto", seed=self.patient.seed)
+        """What `auto` would do with the model; nothing where it cannot be read what it computes."""
+        seed = self.patient.seed
+        return decided(self.info, "auto", seed=seed) if self.ops else Plan((), seed=seed)
 
     @cached_property
     def ratios(self) -> Mapping[str, float]:
@@ -140,9 +165,9 @@ class Facts:
 
     @cached_property
     def output(self) -> Array | None:
-        """What the model returned, where that is one array of floating numbers."""
+        """What the model returned, where that is one array of floating numbers, and more than a single one."""
         floats = [each for each in self.vitals.outputs if np.issubdtype(each.dtype, np.floating)]
-        return floats[0] if len(floats) == 1 else None
+        return floats[0] if len(floats) == 1 and floats[0].ndim else None
 
     @cached_property
     def ending(self) -> tuple[int, ...]:
@@ -181,6 +206,26 @@ class Facts:
         if self.patient.loss is None or self.targets is None or self.output is None:
             return None
         return identified(self.patient.loss, self.output.shape, self.targets)
+
+    @property
+    def takes(self) -> str | None:
+        """What the loss takes, where that is known."""
+        return None if self.loss is None else self.loss.kind.takes
+
+    @property
+    def loss_name(self) -> str:
+        """What to call the loss."""
+        return "loss" if self.loss is None else self.loss.kind.name
+
+    @property
+    def last(self) -> str:
+        """Where the outputs are made."""
+        return self.place(self.ending[-1]) if self.ending else "the output"
+
+    @property
+    def before_last(self) -> int | None:
+        """The step before the last activation of the outputs."""
+        return self.ops[self.ending[-1]].inputs[0] if self.ending else None
 
     @cached_property
     def start(self) -> tuple[float, float]:
@@ -239,7 +284,7 @@ class Facts:
     def _score(self, trial: Trial, targets: Array | None) -> Score | None:
         floats = [each for each in trial.outputs if np.issubdtype(each.dtype, np.floating)]
         wanted = self.targets if targets is None else targets
-        if self.loss is None or wanted is None or len(floats) != 1:
+        if self.loss is None or wanted is None or len(floats) != 1 or not floats[0].ndim:
             return None
         return score(floats[0], wanted, self.loss)
 

@@ -1,6 +1,6 @@
 """What a loss function expects of a model's outputs: found out by calling it, whatever it is named."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -18,6 +18,7 @@ Alignment = Literal["same", "squeezed", "repeated", "broadcast"]
 _TOLERANCE = 1e-3
 """Relative; libraries clip probabilities and compute in float32."""
 _LEAST, _MOST = 0.1, 0.9
+_WIDE = 3.0
 """Between these every number is a valid logit, probability and value."""
 
 
@@ -144,10 +145,24 @@ def identified(
     if found is None:
         return None
     draws, given = found
-    return next(
-        (loss for loss in _candidates(shape, targets) if np.allclose(
-            given, [_value(loss, draw, targets) for draw in draws], rtol=_TOLERANCE, atol=0)), None,
-    )  # fmt: skip
+    fits = (loss for loss in _candidates(shape, targets) if _agree(loss, draws, given, targets))
+    return next((loss for loss in fits if _agrees_far_off(loss, function, shape, targets)), None)
+
+
+def _agree(loss: Loss, draws: Sequence[Floats], given: Sequence[float], targets: NDArray[Any]) -> bool:
+    return np.allclose(given, [_value(loss, draw, targets) for draw in draws], rtol=_TOLERANCE, atol=0)
+
+
+def _agrees_far_off(loss: Loss, function: Any, shape: tuple[int, ...], targets: NDArray[Any]) -> bool:
+    """Whether a loss of quantities is the same for large ones, where a hinge is no absolute error any more."""
+    if loss.kind.takes != "values" or loss.inside:
+        return True
+    drawn = np.random.default_rng(1).normal(0, _WIDE, shape)
+    try:
+        given = float(function(drawn.astype(np.float32), targets))
+    except Exception:  # a user's function may raise anything; it is called properly elsewhere
+        return False
+    return _agree(loss, [drawn], [given], targets)
 
 
 def answers(
@@ -180,7 +195,8 @@ def class_axes(shape: tuple[int, ...], targets: NDArray[Any]) -> Iterator[int]:
             continue
         places = shape[:axis] + shape[axis + 1 :]
         whole = targets.shape in (places, (*places, 1)) and np.issubdtype(targets.dtype, np.integer)
-        if targets.shape == shape or (whole and targets.min() >= 0 and targets.max() < shape[axis]):
+        shares = targets.shape == shape and shape[axis] > 1 and bool((targets >= 0).all())
+        if shares or (whole and targets.min() >= 0 and targets.max() < shape[axis]):
             yield axis
 
 

@@ -8,7 +8,6 @@ from fanin.doctor.cures import Cure, can_help
 from fanin.doctor.facts import Facts
 from fanin.doctor.ranges import RANGES, SLACK, outside, range_of, reach
 from fanin.doctor.rewards import (
-    blind_below,
     blind_to_outputs,
     blind_to_size,
     blind_to_targets,
@@ -21,7 +20,7 @@ from fanin.records import Severity
 
 __all__ = [
     "broadcast_loss", "double_softmax", "hidden_softmax", "is_constant", "logits_into_probabilities", "lone_shares",
-    "one_unit_softmax", "output_activation", "softmax_axis", "sum_reduction", "targets_out_of_range", "wrong_loss",
+    "one_unit_softmax", "output_activation", "softmax_axis", "sum_reduction", "wrong_loss",
 ]  # fmt: skip
 
 _HARMLESS_TWICE = ("log_softmax",)
@@ -65,7 +64,7 @@ def one_unit_softmax(facts: Facts) -> Iterator[Suspicion]:
     cure = "Use a sigmoid and a binary cross-entropy, or one unit for each class."
     if "softmax" in facts.endings[-1:] and output.shape[-1] == 1:
         yield Suspicion(
-            _last(facts), "a softmax over one unit: every output is 1", "at least two units, or a sigmoid", cure
+            facts.last, "a softmax over one unit: every output is 1", "at least two units, or a sigmoid", cure
         )
     elif output.shape[-1 if loss is None or loss.axis is None else loss.axis] == 1 and is_constant(facts):
         yield Suspicion(
@@ -96,9 +95,9 @@ def softmax_axis(facts: Facts) -> Iterator[Suspicion]:
     across, along = shares.sum(axis=0), shares.sum(axis=1 if facts.loss is None else facts.loss.axis or -1)
     if len(output) > 1 and np.allclose(across, 1, atol=1e-3) and not np.allclose(along, 1, atol=1e-3):
         yield Suspicion(
-            _last(facts), "the shares of each class sum to 1 over the batch", "shares of each example that sum to 1",
+            facts.last, "the shares of each class sum to 1 over the batch", "shares of each example that sum to 1",
             "Take the softmax over the axis of the classes (dim=1, axis=-1).",
-            Cure(cut=_before_last(facts)) if _takes(facts) == "logits" else None,
+            Cure(cut=facts.before_last) if facts.takes == "logits" else None,
         )  # fmt: skip
 
 
@@ -140,21 +139,21 @@ def double_softmax(facts: Facts) -> Iterator[Suspicion]:
     repeated = len(names) > 1
     if not names or facts.endings[-1] not in ("softmax", "sigmoid"):
         return
-    if repeated or _takes(facts) == "logits":
+    if repeated or facts.takes == "logits":
         inside = facts.loss is not None and bool(facts.loss.inside)
         yield Suspicion(
-            _last(facts), f"{_article(names[-1])}, and then a {_kind(facts)}" if not repeated
+            facts.last, f"{_article(names[-1])}, and then a {facts.loss_name}" if not repeated
             else f"{_article(names[-2])} and {_article(names[-1])} one after the other",
-            "logits, without an activation" if _takes(facts) == "logits" else f"one {names[-1]}",
-            f"Remove one {names[-1]}: the loss takes it itself." if _takes(facts) == "logits"
+            "logits, without an activation" if facts.takes == "logits" else f"one {names[-1]}",
+            f"Remove one {names[-1]}: the loss takes it itself." if facts.takes == "logits"
             else f"Remove one {names[-1]}.",
-            None if inside else Cure(cut=_before_last(facts)),
+            None if inside else Cure(cut=facts.before_last),
         )  # fmt: skip
 
 
 def output_activation(facts: Facts) -> Iterator[Suspicion]:
     """An activation before the loss that keeps the outputs from what the loss wants."""
-    takes, endings = _takes(facts), facts.endings
+    takes, endings = facts.takes, facts.endings
     if takes is None or not endings:
         return
     if takes == "values":
@@ -174,7 +173,9 @@ def output_activation(facts: Facts) -> Iterator[Suspicion]:
         return
     at = facts.ending[-1] if wrong == activation else facts.ending[-2]
     low, high = range_of(facts, at)
-    if takes == "logits" and low <= -_FREE and high >= _FREE:
+    # A softmax sees differences alone, so that a distance says as much as a logit.
+    ends = max if takes == "logits" and _is_sloped(facts, at) else min
+    if takes == "logits" and ends(-low, high) >= _FREE:
         return
     zeros = "" if facts.output is None else f"; {np.mean(facts.output == 0):.0%} of the outputs are exactly 0"
     yield Suspicion(
@@ -190,6 +191,12 @@ def output_activation(facts: Facts) -> Iterator[Suspicion]:
     )  # fmt: skip
 
 
+def _is_sloped(facts: Facts, index: int) -> bool:
+    """Whether an activation of the model's own, before a softmax, is flat nowhere."""
+    function, softmax = facts.ops[index].function, facts.loss is not None and facts.loss.axis is not None
+    return softmax and function is not None and bool(np.diff(function(np.linspace(-100.0, 100.0, 2001))).all())
+
+
 def _one_sided(facts: Facts) -> Iterator[Suspicion]:
     """An output that ends on one side, as a rectified one does, for targets beyond; no scale brings them to it."""
     y, (low, high) = facts.targets, reach(facts)
@@ -198,9 +205,9 @@ def _one_sided(facts: Facts) -> Iterator[Suspicion]:
     beyond = outside(y, low, high)
     if beyond > 0:
         yield Suspicion(
-            _last(facts), f"{facts.endings[-1]} before the loss: outputs lie between {low:g} and {high:g}, targets "
+            facts.last, f"{facts.endings[-1]} before the loss: outputs lie between {low:g} and {high:g}, targets "
             f"between {y.min():.4g} and {y.max():.4g}, and {beyond:.0%} of them cannot be reached", "a linear output",
-            f"Remove the {facts.endings[-1]} at the output.", Cure(cut=_before_last(facts)),
+            f"Remove the {facts.endings[-1]} at the output.", Cure(cut=facts.before_last),
         )  # fmt: skip
 
 
@@ -212,14 +219,14 @@ def _shared_out(facts: Facts) -> Iterator[Suspicion]:
     sums = y.reshape(len(y), -1).astype(np.float64).sum(axis=1)
     if y.shape[-1] > 1 and np.abs(sums - 1).max() > SLACK:
         yield Suspicion(
-            _last(facts), f"a softmax, whose outputs sum to 1, for targets that sum to {sums.min():.3g} to "
+            facts.last, f"a softmax, whose outputs sum to 1, for targets that sum to {sums.min():.3g} to "
             f"{sums.max():.3g}", "a probability for each output", "Use a sigmoid in place of the softmax.",
         )  # fmt: skip
 
 
 def logits_into_probabilities(facts: Facts) -> Iterator[Suspicion]:
     """Numbers that are no probabilities (or no logarithms of any) for a loss that wants them."""
-    output, takes = facts.output, _takes(facts)
+    output, takes = facts.output, facts.takes
     if output is None or takes not in ("probabilities", "log-probabilities") or not np.isfinite(output).all():
         return
     if takes == "log-probabilities":
@@ -233,53 +240,7 @@ def logits_into_probabilities(facts: Facts) -> Iterator[Suspicion]:
             "BCEWithLogitsLoss)."
         )  # fmt: skip
     if bad:
-        yield Suspicion(_last(facts), f"{words} for a {_kind(facts)}", takes or "", cure)
-
-
-def targets_out_of_range(facts: Facts) -> Iterator[Suspicion]:
-    """Targets that no output can reach."""
-    yield from _missing_classes(facts)
-    y, takes = facts.targets, _takes(facts)
-    if facts.loss is None and y is not None and facts.output is not None and facts.patient.loss is not None:
-        below = blind_below(facts.patient.loss, facts.output.shape, y)
-        if below:
-            yield Suspicion(
-                "the loss", f"{below:.0%} of the targets are below 0, and to the loss they are all the same",
-                "targets that the loss tells apart", "Use a loss without a logarithm, or targets above 0.",
-            )  # fmt: skip
-    if y is None or facts.loss is None or facts.loss.axis is not None or not np.issubdtype(y.dtype, np.number):
-        return
-    if takes in ("probabilities", "logits"):
-        low, high, what = 0.0, 1.0, f"a {_kind(facts)}"
-    else:
-        low, high = reach(facts)
-        if not np.isfinite(high - low):
-            return
-        what = f"an output that ends in {facts.endings[-1]}"
-    beyond = outside(y, low, high)
-    if beyond > 0:
-        yield Suspicion(
-            _last(facts), f"targets from {y.min():.4g} to {y.max():.4g} for {what}: {beyond:.0%} of them cannot be "
-            "reached", f"targets between {low:g} and {high:g}",
-            "Bring the targets into that range, or let the output be linear.",
-            Cure(cut=_before_last(facts), targets=True) if takes == "values" else None,
-        )  # fmt: skip
-
-
-def _missing_classes(facts: Facts) -> Iterator[Suspicion]:
-    """Class numbers for which there is no output."""
-    y, output = facts.targets, facts.output
-    known = facts.loss is not None and facts.loss.axis is None
-    if y is None or output is None or output.ndim < 2 or known or not np.issubdtype(y.dtype, np.integer):
-        return
-    axis = output.ndim - 1 if facts.loss is None or facts.loss.axis is None else facts.loss.axis
-    classes, places = output.shape[axis], output.shape[:axis] + output.shape[axis + 1 :]
-    if classes > 1 and y.size == np.prod(places) and (y.max() >= classes or y.min() < 0):
-        yield Suspicion(
-            _last(facts), f"class numbers from {y.min()} to {y.max()} for {classes} outputs",
-            f"class numbers from 0 to {classes - 1}", f"Give the last layer {y.max() + 1} units, or number the classes "
-            "from 0.",
-        )  # fmt: skip
+        yield Suspicion(facts.last, f"{words} for a {facts.loss_name}", takes or "", cure)
 
 
 def is_constant(facts: Facts) -> bool:
@@ -305,7 +266,7 @@ def wrong_loss(facts: Facts) -> Iterator[Suspicion]:
     whole = len(kinds) and np.issubdtype(y.dtype, np.integer) and kinds.min() >= 0
     if whole and 2 < len(kinds) <= min(_CLASSES, len(y) // 3) and kinds.max() < _CLASSES:
         yield Suspicion(
-            "the loss", f"a {_kind(facts)} on whole numbers with {len(kinds)} different values",
+            "the loss", f"a {facts.loss_name} on whole numbers with {len(kinds)} different values",
             "a cross-entropy, if these are classes",
             "For classes: one output unit for each and a cross-entropy. For quantities: make the targets floats.",
             severity="warning", unproven="warning",
@@ -359,23 +320,6 @@ def sum_reduction(facts: Facts) -> Iterator[Suspicion]:
             "Take the mean, or divide the learning rate by the size of the batch.",
             Cure(learning_rate=rate / len(facts.output)) if rate is not None else None, "info", "info",
         )  # fmt: skip
-
-
-def _takes(facts: Facts) -> str | None:
-    return None if facts.loss is None else facts.loss.kind.takes
-
-
-def _kind(facts: Facts) -> str:
-    return "loss" if facts.loss is None else facts.loss.kind.name
-
-
-def _last(facts: Facts) -> str:
-    """Where the outputs are made."""
-    return facts.place(facts.ending[-1]) if facts.ending else "the output"
-
-
-def _before_last(facts: Facts) -> int | None:
-    return facts.ops[facts.ending[-1]].inputs[0] if facts.ending else None
 
 
 def _ends_in(facts: Facts, name: str) -> bool:

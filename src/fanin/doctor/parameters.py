@@ -26,6 +26,8 @@ _UNCHANGED = 1e-3
 """Share by which an output may change by rounding."""
 _FAR_OFF = 30.0
 """By this factor nobody's initializer is off on purpose."""
+_ABSURD = 1e3
+"""And by this one not even in a model that learns."""
 _ALIKE = ("max", "add", "mul")
 """Steps that treat both of their inputs alike."""
 _WILD = 10.0
@@ -97,11 +99,13 @@ def _symmetric(facts: Facts, paths: list[str], held: list[str], observed: str, w
     hidden = [path for path in paths if not _leads_out(facts, path) and not _is_added(facts, path)]
     if not held and not hidden:
         return
+    # Of a branch whose gradient cancels a model that learns has no need.
+    fatal = held and (facts.trial is None or can_help(facts) or _is_on_the_way(facts, held))
     yield Suspicion(
         (held or hidden)[0], f"{observed}{_and_more(held or hidden)}, {words}", "different weights for each unit",
         "Draw the weights at random; zeros and constants are right for biases alone.",
-        Cure(plan=redrawn(facts, frozenset(paths) | frozenset(held))), "error" if held else "warning",
-        "error" if held else "warning" if can_help(facts) or _is_on_the_way(facts, hidden) else None,
+        Cure(plan=redrawn(facts, frozenset(paths) | frozenset(held))), "error" if fatal else "warning",
+        "error" if fatal else "warning" if held or can_help(facts) or _is_on_the_way(facts, hidden) else None,
     )  # fmt: skip
 
 
@@ -180,7 +184,8 @@ def _off_scale(facts: Facts, ratios: dict[str, float], word: str) -> Iterator[Su
         max(ratio, 1 / ratio) for each, ratio in ratios.items()
         if facts.params[each].role != "embedding" and not _leads_out(facts, each)
     ]  # fmt: skip
-    far = max(told, default=1.0) > _FAR_OFF or start > _WILD * constant
+    learns = facts.trial is not None and not can_help(facts)
+    far = max(told, default=1.0) > (_ABSURD if learns else _FAR_OFF) or start > _WILD * constant
     measured = float(facts.values(path).std(dtype=np.float64))
     factor = max(ratios[path], 1 / ratios[path])
     yield Suspicion(

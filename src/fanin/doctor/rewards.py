@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from fanin.doctor.losses import answers, class_axes
 
 __all__ = [
-    "blind_below", "blind_to_outputs", "blind_to_size", "blind_to_targets", "rewards_distance", "rewards_right",
-    "uneven",
+    "blind_below", "blind_to_outputs", "blind_to_size", "blind_to_targets", "leaves_out", "rewards_distance",
+    "rewards_right", "uneven",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -128,6 +128,19 @@ def _classes(shape: tuple[int, ...], axis: int, targets: Array) -> Iterator[tupl
         yield put(right), [put(each) for each in alike]
 
 
+def leaves_out(function: Function, outputs: Array, targets: Array, where: NDArray[np.bool_], axis: int) -> bool:
+    """Whether a loss does not look at the outputs of some targets, as of padding.
+
+    Args:
+        where: Of the targets' shape.
+        axis: That of the classes.
+    """
+    moved = np.moveaxis(outputs.astype(np.float64), axis, -1)
+    changed = np.where(where.reshape(moved.shape[:-1])[..., None], 1 - moved[..., ::-1], moved)
+    found = _costs(function, (outputs.astype(np.float64), np.moveaxis(changed, -1, axis)), targets)
+    return found is not None and abs(found[1] - found[0]) <= _SAME * abs(found[0])
+
+
 def rewards_distance(function: Function, shape: tuple[int, ...], targets: Array) -> bool:
     """Whether numbers cost the less the further off they are, on both sides, as where a sign was forgotten.
 
@@ -231,6 +244,9 @@ def uneven(function: Function, shape: tuple[int, ...], targets: Array) -> tuple[
     found = _costs(function, (y, *(_spoiled(y, index) for index in range(min(len(y), _TRIED)))), targets)
     if found is None:
         return 1.0, 0
+    constant = _cost(function, np.full(shape, y.mean()), targets)
+    if constant is not None and constant < found[0]:
+        return 1.0, 0  # outputs are not in the targets' unit, as logarithms of rates
     more = np.array(found[1:]) - found[0]
     middle = float(np.median(more))
     return (float(more.max() / middle), int(more.argmax())) if middle > 0 else (1.0, 0)

@@ -229,11 +229,12 @@ def _drift(facts: Facts, sizes: tuple[float, ...], way: tuple[int, ...], what: s
     factor = sizes[last] / sizes[first] if verb == "grows" else sizes[first] / sizes[last]
     if factor < _FACTOR:
         return
+    is_far = is_still(facts) or (factor > _FAR and (facts.trial is None or can_help(facts)))
     yield Suspicion(
         facts.place(last), f"the {what} {verb} by a factor of {factor:.3g} from {facts.place(first)} to "
         f"{facts.place(last)}, {len(known)} layers{_as_predicted(facts, known, what, verb)}", f"less than {_FACTOR:g}",
         "Initialise the whole model so that signal and gradient keep their size: fanin.init.",
-        Cure(plan=redrawn(facts)), "warning", "warning" if factor > _FAR or is_still(facts) else None,
+        Cure(plan=redrawn(facts)), "warning", "warning" if is_far else None,
     )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from fanin.doctor import blocked, data, output, parameters, signals, training, units
+from fanin.doctor import blocked, data, output, parameters, signals, targets, training, units
 from fanin.doctor.facts import Facts
 from fanin.doctor.suspicions import Suspicion
 
@@ -66,7 +66,7 @@ _ALL = (
           "are small."),
     Check("Logits for a loss of probabilities", output.logits_into_probabilities,
           "The loss takes logarithms of numbers that are no probabilities, or clips them, and its gradient is wrong."),
-    Check("Targets that no output can reach", output.targets_out_of_range,
+    Check("Targets that no output can reach", targets.targets_out_of_range,
           "The output's activation is bounded, or the loss is made for shares: the rest is never reached."),
     Check("The loss does not fit the task", output.wrong_loss,
           "Training makes the loss small, whatever that does to the answers: it has to be least for the right ones."),

@@ -14,7 +14,7 @@ from fanin.doctor.scales import is_weight
 from fanin.doctor.states import forgets
 from fanin.doctor.suspicions import Suspicion
 from fanin.recipes.audit import audit
-from fanin.records import Trial
+from fanin.records import Severity, Trial
 
 __all__ = [
     "divergence", "eval_mode", "forgotten_parameters", "frozen_parameters", "imbalanced_start",
@@ -43,10 +43,11 @@ def frozen_parameters(facts: Facts) -> Iterator[Suspicion]:
         told = audit(replace(facts.info, params=tuple(frozen)), facts.values)
         drawn = [line.path for line in told.lines if line.looks_like and facts.params[line.path].axes]
         known = f"; {len(drawn)} of them look as they were drawn" if drawn else ""
+        unproven: Severity = "warning" if facts.trial is None or can_help(facts) else "info"
         yield Suspicion(
             (drawn or facts.setup.frozen)[0], f"{len(facts.setup.frozen)} parameters are not trained{known}",
             "frozen layers hold trained weights", "If these layers hold random weights, train them as well.",
-            Cure(thaw=True), *(("warning", "warning", "error") if drawn else ("info", "info", "warning")),
+            Cure(thaw=True), *(("warning", unproven, "error") if drawn else ("info", "info", "warning")),
         )  # fmt: skip
 
 
@@ -54,9 +55,12 @@ def forgotten_parameters(facts: Facts) -> Iterator[Suspicion]:
     """Parameters that the optimizer does not know."""
     lost = [p.path for p in facts.used if p.path in facts.setup.forgotten]
     if lost:
+        # A model that learns may have its first layers ready.
+        severity: Severity = "error" if facts.trial is None or can_help(facts) else "warning"
         yield Suspicion(
             lost[0], f"{len(lost)} of {len(facts.used)} parameters are not among the optimizer's",
             "all that are to be trained", "Make the optimizer from model.parameters() after the model is complete.",
+            severity=severity, unproven=severity,
         )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """Checks of units that hand on nothing: dead ones, and saturated ones."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ _RECTIFIERS = ("relu", "relu6", "crelu")
 _TAILED = ("elu", "celu", "selu", "gelu", "gelu_tanh", "silu", "hard_silu", "mish", "softplus")
 """Activations that are nearly flat far below 0."""
 _FLAT_SLOPE = 0.02
+_FAR = 100.0
 _BATCH = 16
 """Fewer examples say little about units that are always off."""
 _GROWN = 0.1
@@ -115,12 +117,17 @@ def _dead(facts: Facts, vitals: Vitals) -> dict[int, float]:
     """The share of units that are off for all examples, by activation: below 0, where it is 0 or as good as flat."""
     found: dict[int, float] = {}
     for index, op in enumerate(facts.ops):
-        can_die = op.name in (*_RECTIFIERS, *_TAILED) or op.function is not None
+        can_die = op.name in (*_RECTIFIERS, *_TAILED) or (op.function is not None and _bends(op.function))
         if op.kind == "activation" and can_die and facts.graph.live[index]:
             highest = vitals.highest[index] if index < len(vitals.highest) else np.array([])
             if highest.size and op.shape[:1] >= (_BATCH,) and np.isfinite(highest).all():
                 found[index] = float(np.mean(_off(vitals, index, op)))
     return found
+
+
+def _bends(function: Callable[[Any], Any]) -> bool:
+    """Whether a function gives different numbers at all."""
+    return bool(np.ptp(function(np.linspace(-_FAR, _FAR, 201))) > 0)
 
 
 def _off(vitals: Vitals, index: int, op: Op) -> NDArray[np.bool_]:
@@ -180,7 +187,8 @@ def saturated_units(facts: Facts) -> Iterator[Suspicion]:
 def _one_sided(facts: Facts) -> Iterator[Suspicion]:
     """Shares within the model, as of an attention, that all go to one place."""
     for index, op in enumerate(facts.ops):
-        if op.kind != "softmax" or index in facts.ending or not facts.graph.live[index] or op.value < _PLACES:
+        inside = op.kind == "softmax" and op.name != "log_softmax" and index not in facts.ending
+        if not inside or not facts.graph.live[index] or op.value < _PLACES:
             continue
         # The sum of squared shares is 1 where one place has all, and 1 / n where n places have the same.
         together = op.value * facts.vitals.signal_rms[index] ** 2

@@ -77,7 +77,7 @@ def fill(model: nnx.Module, plan: Plan, progress: Callable[[int], None] | None =
         >>> values(model, "kernel").tolist()
         [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
     """
-    _mutable(model, "filled(model, plan)")
+    _mutable(model, "fanin.jax.adapter.filled(model, plan)")
     write_all(model, _draws(parts_of(model).arrays, plan), progress)
 
 

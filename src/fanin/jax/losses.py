@@ -16,6 +16,10 @@ Criterion = Callable[[Any, Any], Any]
 """From outputs and targets, arrays in any nesting, to one number."""
 
 
+_USUAL = {"cross_entropy": "softmax_cross_entropy_with_integer_labels", "mse": "squared_error"}
+"""Short names of the two that are used most."""
+
+
 def _known() -> dict[str, Callable[..., Any]]:
     """The losses of optax by name."""
     try:
@@ -30,7 +34,8 @@ def criterion(loss: Any) -> Criterion:
     """The loss of a batch as one number: the mean, where a loss gives a number for each example.
 
     Args:
-        loss: A function of outputs and targets, or the name of one in `optax.losses`.
+        loss: A function of outputs and targets, or the name of one in `optax.losses`; ``cross_entropy`` and ``mse``
+            stand for those of logits and class numbers, and of squared errors.
 
     Raises:
         UnknownNameError, InvalidValueError: If there is no such loss. What is returned raises a `ModelError` if the
@@ -38,9 +43,10 @@ def criterion(loss: Any) -> Criterion:
     """
     if isinstance(loss, str):
         known = _known()
-        if loss not in known:
-            raise unknown_name("loss of optax", loss, known)
-        found = known[loss]
+        name = _USUAL.get(loss, loss)
+        if name not in known:
+            raise unknown_name("loss of optax", loss, {**known, **_USUAL})
+        found = known[name]
     elif callable(loss):
         found = loss
     else:

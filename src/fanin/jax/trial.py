@@ -140,6 +140,7 @@ def _transformation(optimizer: Any, learning_rate: float | None) -> Any:
             raise extra_missing(error, "jax", ("optax",), "An optimizer by its name") from None
         call, rate = _call_of(optimizer)
         return optimizers(call)(rate if learning_rate is None else learning_rate)
+    optimizer = getattr(optimizer, "tx", optimizer)  # an nnx.Optimizer holds one
     if not (callable(getattr(optimizer, "init", None)) and callable(getattr(optimizer, "update", None))):
         allowed = "a gradient transformation of optax, or a text like sgd(momentum=0.9)"
         raise InvalidValueError("This is no optimizer", given=type(optimizer).__name__, allowed=allowed)

@@ -58,15 +58,15 @@ def takes_training(model: keras.Model) -> bool:
 def call_arguments(model: keras.Model, example: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """How to call a model on an example; arrays become tensors of its backend.
 
-    A tuple for a functional model with several inputs is one list of them, and a mapping that names no
-    arguments of `call` is one argument: so these models are called in Keras.
+    A tuple for a functional model with several inputs is one list of them, for one whose `call` has a single argument
+    it is that, and a mapping that names no arguments of `call` is one argument: so these models are called in Keras.
     """
     if isinstance(example, Mapping):
         names = inspect.signature(model.call).parameters
         given = ((), dict(example)) if set(example) <= set(names) else ((dict(example),), {})
     elif isinstance(example, tuple):
         graph = len(getattr(model, "inputs", None) or ()) == len(example) > 1
-        given = (([*example],), {}) if graph else (example, {})
+        given = (([*example],), {}) if graph else ((example,), {}) if _takes_one(model, example) else (example, {})
     else:
         given = ((example,), {})
 
@@ -75,6 +75,16 @@ def call_arguments(model: keras.Model, example: Any) -> tuple[tuple[Any, ...], d
 
     args, kwargs = keras.tree.map_structure(tensor, given)
     return tuple(args), dict(kwargs)
+
+
+def _takes_one(model: keras.Model, example: tuple[Any, ...]) -> bool:
+    """Whether a model is called with all inputs in one argument, which `fit` does, because it takes no more."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(model.call).parameters.values()
+    if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters):
+        return False
+    places = [each.name for each in parameters if each.kind in kinds and each.name not in ("training", "mask")]
+    return len(example) > len(places) == 1
 
 
 def trace(model: keras.Model, example: Any = None, *, training: bool = False) -> Trace:

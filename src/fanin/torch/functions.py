@@ -183,6 +183,8 @@ def _either(reader: Reader, choices: list[Value]) -> Reading | None:
 def _scattered(reader: Reader, value: Value, call: Call) -> Reading | None:
     """Values put into others: summed where they meet, or in place of them."""
     taken = [each for each in values_in([call.args, call.kwargs]) if each.floating]
+    if not taken:
+        return None
     base, new = taken[0], taken[-1]
     summed = call.name in ("index_add", "scatter_add", "scatter_reduce") or call.kwargs.get("accumulate")
     if len(taken) < 2 or new.passive or base.passive:
@@ -194,6 +196,11 @@ def _scattered(reader: Reader, value: Value, call: Call) -> Reading | None:
             Reading("sum", signals, value=ratio) if summed and ratio > 1 else Reading("move", signals, name=call.name)
         )
     return Reading("add", [base, new]) if summed else _either(reader, [base, new])
+
+
+def _each_apart(_: Reader, value: Value, call: Call) -> Reading | None:
+    """As many values as were given, each in other places."""
+    return Reading("move", [list(values_in([call.args, call.kwargs]))[value.part]], name=call.name)
 
 
 def _written(reader: Reader, value: Value, call: Call) -> Reading | None:
@@ -314,6 +321,7 @@ TABLE: dict[str, Read] = {
     "where": _where, "masked_fill": _where, "setitem": _scattered, "index_put": _scattered, "scatter": _scattered,
     "index_add": _scattered, "scatter_add": _scattered, "scatter_reduce": _scattered, "index_copy": _scattered,
     "masked_scatter": _scattered, "written": _written, "copy": _copied,
+    "broadcast_tensors": _each_apart, "meshgrid": _each_apart,
     **dict.fromkeys(("cat", "stack", "hstack", "vstack", "dstack", "column_stack"), _concat),
     "maximum": _largest_of_two, "mean": partial(_reduced, kind="mean"), "sum": partial(_reduced, kind="sum"),
     **dict.fromkeys(("max", "amax"), partial(_reduced, kind="max")), **_POOLS, **_ADAPTIVE,

@@ -12,14 +12,14 @@ __all__ = ["MOVES", "POINTWISE", "Read", "Reader", "Reading", "Slot", "Source"]
 MOVES = frozenset((
     "view", "reshape", "view_as", "reshape_as", "permute", "transpose", "t", "T", "mT", "H", "mH", "adjoint",
     "movedim", "moveaxis", "flatten", "unflatten", "ravel", "squeeze", "unsqueeze", "expand", "expand_as",
-    "broadcast_to", "broadcast_tensors", "repeat", "repeat_interleave", "tile", "chunk", "split",
+    "broadcast_to", "repeat", "repeat_interleave", "tile", "chunk", "split",
     "split_with_sizes", "tensor_split", "hsplit", "vsplit", "dsplit", "unbind", "getitem", "select", "narrow", "slice",
     "take", "gather", "take_along_dim", "index_select", "masked_select", "index", "topk", "sort", "roll", "flip",
     "fliplr", "flipud", "rot90", "diagonal", "diag", "tril", "triu", "contiguous", "clone", "detach", "data", "alias",
     "to", "type", "type_as", "float", "double", "half", "bfloat16", "cpu", "cuda", "requires_grad", "positive",
     "real", "view_as_complex", "view_as_real", "conj", "resolve_conj", "pad", "constant_pad_nd", "unfold", "im2col",
     "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "interpolate", "upsample", "grid_sample", "as_strided",
-    "atleast_1d", "atleast_2d", "atleast_3d", "identity", "meshgrid", "result", "__deepcopy__",
+    "atleast_1d", "atleast_2d", "atleast_3d", "identity", "result", "__deepcopy__",
 ))  # fmt: skip
 """Functions that give the values of their first tensor in other places or of another precision."""
 POINTWISE = frozenset((

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-__all__ = ["Call", "Recorder", "Value", "argument", "canonical_name", "is_real", "values_in"]
+__all__ = ["Call", "Recorder", "Value", "argument", "canonical_name", "is_real", "memory_of", "values_in"]
 
 _OPERATORS = {
     **{f"__{side}{name}__": name for name in ("add", "mul", "and", "or", "xor") for side in ("", "r", "i")},
@@ -118,6 +118,14 @@ def values_in(thing: Any) -> Iterator[Value]:
 def argument(call: Call, position: int, name: str, default: Any = None) -> Any:
     """An argument of a call, however it was given."""
     return call.args[position] if position < len(call.args) else call.kwargs.get(name, default)
+
+
+def memory_of(tensor: Tensor) -> int:
+    """What memory a tensor lies in; sparse ones, and those within `torch.vmap`, are memory of their own."""
+    try:
+        return int(tensor.untyped_storage()._cdata)
+    except NotImplementedError:
+        return id(tensor)
 
 
 def is_real(tensor: Tensor) -> bool:
@@ -227,7 +235,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         value, version = entry
         if value.index < 0:
             value.index, value.place = next(self._clock), self._places[-1]
-        writer = self._writers.get(tensor.untyped_storage()._cdata) if version != _version(tensor) else None
+        writer = self._writers.get(memory_of(tensor)) if version != _version(tensor) else None
         if writer is None or writer is value:
             return value  # type: ignore[no-any-return]
         call = Call("written", torch.clone, (value, writer), {})  # another view of its memory was written to
@@ -298,7 +306,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         target = _first(args, kwargs) if writes else None
         if isinstance(target, Tensor) and (name == "setitem" or any(each is target for each in given)):
             value = self.record(call, [target])[0]
-            self._writers[target.untyped_storage()._cdata] = value
+            self._writers[memory_of(target)] = value
         else:
             if isinstance(result, Tensor) and any(result is each for each in _tensors([*args, *kwargs.values()])):
                 result = result.view_as(result)  # its own identity, lest what it was made of be taken for it

@@ -36,7 +36,8 @@ def arguments(model: nn.Module, example: Any) -> tuple[tuple[Any, ...], dict[str
         if not isinstance(thing, Tensor):
             return thing
         stays = own is None or thing.is_meta  # what has no values cannot be given any
-        return thing.detach().to(thing.device if stays else own.device).clone()  # type: ignore[union-attr]
+        made = thing.detach().to(thing.device if stays else own.device).clone()  # type: ignore[union-attr]
+        return made.requires_grad_(thing.requires_grad)  # a loss may take the gradient by it
 
     if isinstance(example, Mapping):
         return (), {str(key): pytree.tree_map(ready, value) for key, value in example.items()}
@@ -174,7 +175,8 @@ def build(model: nn.Module, example: Any) -> None:
     """Give lazy modules the parameters that they make at their first call; nothing else changes.
 
     Raises:
-        ModelError: If the model cannot be run on the example.
+        ModelError: If the model cannot be run on the example, or holds modules that `torch.jit` has compiled: their
+            parameters cannot be exchanged for a run, so that they would be changed.
 
     Example:
         >>> model = nn.Sequential(nn.LazyLinear(2))
@@ -182,6 +184,12 @@ def build(model: nn.Module, example: Any) -> None:
         >>> model[0].weight.shape
         torch.Size([2, 3])
     """
+    scripted = next((path for path, each in model.named_modules() if isinstance(each, torch.jit.ScriptModule)), None)
+    if scripted is not None:
+        raise ModelError(
+            "The model was compiled by torch.jit, and cannot be looked into", given=scripted or type(model).__name__,
+            hint="Hand in the module that it was made from.",
+        )  # fmt: skip
     if not any(isinstance(each, nn.parameter.UninitializedParameter) for each in model.parameters()):
         return
     modes = [(module, module.training) for module in model.modules()]
@@ -235,4 +243,6 @@ def tensors_of(output: Any) -> list[Tensor]:
         return [each for value in output for each in tensors_of(value)]
     if is_dataclass(output) and not isinstance(output, type):
         return [each for one in fields(output) for each in tensors_of(getattr(output, one.name))]
+    if isinstance(output, torch.distributions.Distribution):
+        return [each for each in vars(output).values() if isinstance(each, Tensor)]
     return []

@@ -48,7 +48,7 @@ def describe(model: nn.Module, example: Any) -> ModelInfo:
     try:
         trace = _trace_shapes(model, example)
     except ModelError:  # it asks for values: a branch, a loop, tensors that live elsewhere
-        trace = trace_real(model, example)
+        trace = _trace_values(model, example)
     return info_of(model, plain, trace)[0]
 
 
@@ -140,10 +140,19 @@ def finished(recorder: Recorder, output: Any) -> Trace:
     return Trace(recorder, Reader(TABLE), tuple(recorder.value_of(each) for each in tensors_of(output)))
 
 
-def trace_real(model: nn.Module, example: Any, recorder: Recorder | None = None) -> Trace:
-    """Record a run on the example itself, without gradients."""
+def _trace_values(model: nn.Module, example: Any) -> Trace:
+    try:
+        return trace_real(model, example)
+    except ModelError:  # it may take gradients itself, as of energies by places
+        return trace_real(model, example, gradients=True)
+
+
+def trace_real(
+    model: nn.Module, example: Any, recorder: Recorder | None = None, *, gradients: bool = False
+) -> Trace:  # fmt: skip
+    """Record a run on the example itself."""
     recorder = recorder or Recorder(model, FUSED)
-    with preserved(model), torch.no_grad():
+    with preserved(model), torch.set_grad_enabled(gradients):
         args, kwargs = arguments(model, example)
         for path, _, _, tensor in parameters(model):
             recorder.leaf(tensor, "param", path)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fanin.torch.record import Value, argument, values_in
+from fanin.torch.record import Value, argument, memory_of, values_in
 from fanin.vitals import COMPARED, DECILES, NOTHING, Statistics, distance, gradient_size, likeness
 
 __all__ = ["Units", "measured", "numbers_of", "sent_size", "size_of"]
@@ -28,6 +28,8 @@ def measured(tensor: Tensor, units: int, batch: int | None) -> Statistics:
     """
     if not tensor.numel():
         return NOTHING
+    if tensor.layout != torch.strided:
+        return Statistics(size_of(tensor))
     if tensor.is_complex():
         return Statistics(size_of(tensor), infinite=int((~tensor.detach().isfinite()).sum()))
     wide = tensor.detach() if tensor.dtype == torch.float64 else tensor.detach().float()
@@ -131,7 +133,8 @@ class Units:
 
     def axis(self, value: Value, tensor: Tensor) -> int:
         """The axis of a value's units, the last where nothing else is known; values come in executed order."""
-        lie = _Lie(tensor.dim() - 1, tensor.stride(), tensor.untyped_storage()._cdata)
+        strides = tensor.stride() if tensor.layout == torch.strided else ()
+        lie = _Lie(tensor.dim() - 1, strides, memory_of(tensor))
         self._known[value] = lie = replace(lie, axis=self._found(value, tensor, lie))
         return lie.axis
 
