@@ -213,6 +213,22 @@ def test_a_calibration_that_fails_gives_the_old_weights_back() -> None:
     assert_same(state(model), before)
 
 
+def test_a_temperature_stays_as_the_model_made_it() -> None:
+    class Similar(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.temperature = nn.Linear(20, 8), nn.Parameter(torch.tensor(2.66))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            codes = nn.functional.normalize(self.one(x), dim=-1)
+            return self.temperature.exp() * codes @ codes.T
+
+    model = Similar()
+    plan = fanin.init(model, example=X, quiet=True)
+    assert model.temperature.item() == pytest.approx(2.66)
+    assert [entry.param.path for entry in plan.entries if entry.init is None] == ["temperature"]
+
+
 @pytest.mark.parametrize("prepare", [
     lambda x: x / 255, lambda x: x.float() / 255, lambda x: (x - 127.0) / 60, lambda x: x[:, None, :] * 0.01,
 ], ids=["divided", "whole numbers", "standardised", "moved too"])  # fmt: skip

@@ -73,7 +73,7 @@ class _Auto:
     def _decide(
         self,
         path: str,
-        init: Init,
+        init: Init | None,
         reason: str,
         considers: str,
         otherwise: str = "",
@@ -250,6 +250,9 @@ class _Auto:
         elif any(user.kind == "add" for user in users):
             self._normal(path, _POSITIONS * other.second, "a table added to the signal, such as positions: half its "
                          "second moment", "architecture")  # fmt: skip
+        elif math.prod(shape) == 1:
+            self.seconds[path] = 1.0
+            self._decide(path, None, "a single number, such as a temperature: it stays as the model made it", "task")
         else:
             self._normal(path, other.second, "beside the signal, or in its place: of its second moment", "architecture")
 
