@@ -16,7 +16,7 @@ start(None)
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
 import keras  # noqa: E402
-from corpus import CODES, FILES, PARTS, Case, cases, mend  # noqa: E402
+from corpus import CODES, FILES, PARTS, Case, cases, keras_fifth_networks, mend  # noqa: E402
 from corpus.validate import quality, seed_all, split  # noqa: E402
 
 CASES = {fw: tuple(case for part in range(len(PARTS)) for case in cases(fw, part + 1)) for fw in FILES}
@@ -45,8 +45,9 @@ def first(found: Any) -> Any:
 
 
 @pytest.fixture(autouse=True)
-def _forget_what_was_not_drawn() -> Iterator[None]:
-    """Or Keras would draw it after the next such scope."""
+def _forget_what_was_not_drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Or Keras would draw it after the next such scope. What was not drawn cannot be trained either."""
+    monkeypatch.setattr(keras_fifth_networks, "pretrain", lambda base: None)
     yield
     keras.utils.clear_session(free_memory=False)
 

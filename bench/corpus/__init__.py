@@ -20,7 +20,9 @@ THIRD = {"torch": ("torch_third_faulty", "torch_third_healthy"), "keras": ("kera
 """The same of a third part, made as the second one was, after that had taught the doctor what it lacked."""
 FOURTH = {"torch": ("torch_fourth",), "keras": ("keras_fourth",)}
 """And again, after the third; questions were taken as they came, also where they look hard."""
-PARTS = (FILES, SECOND, THIRD, FOURTH)
+FIFTH = {"torch": ("torch_fifth",), "keras": ("keras_fifth",)}
+"""And again, after the fourth, of ordinary questions, by somebody who had the list of checks alone."""
+PARTS = (FILES, SECOND, THIRD, FOURTH, FIFTH)
 CODES = frozenset((
     "uninitialised-weights", "non-finite-weights", "zero-weights", "identical-units", "repeated-weights",
     "weights-too-small", "weights-too-large", "tied-scale", "output-activation", "double-softmax", "one-unit-softmax",
@@ -66,7 +68,7 @@ class Case:
 
 
 def cases(framework: str, part: int = 1) -> tuple[Case, ...]:
-    """The cases of a framework, which is imported: the faulty ones first; of the first, second or third part."""
+    """The cases of a framework, which is imported: the faulty ones first; of one of `PARTS`, counted from 1."""
     return tuple(case for file in PARTS[part - 1][framework] for case in import_module(f"corpus.{file}").CASES)
 
 
