@@ -40,9 +40,9 @@ class Patient:
 
     Attributes:
         example: What the model is called with; arrays, however nested.
-        targets: Of the batch; None where none were given.
+        targets: Of the batch; None where none were given, or they are not one array.
         values: From a parameter's path to its values.
-        loss: From outputs and targets to the loss; None where none was given.
+        loss: From outputs and targets to the loss; None where none was given, or there are no targets.
         train: None where nothing is to be trained.
         refusal: The error of a loss that does not take the model's outputs.
         seed: Of the weights that cures draw.

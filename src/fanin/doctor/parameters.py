@@ -150,7 +150,7 @@ def _are_twins(facts: Facts, path: str, other: str) -> bool:
         return False
     (one,), (two,) = uses
     ops, users = facts.ops, [set(facts.graph.users[each]) for each in (one, two)]
-    meet = users[0] == users[1] and all(ops[at].kind in _ALIKE for at in users[0])
+    meet = bool(users[0]) and users[0] == users[1] and all(ops[at].kind in _ALIKE for at in users[0])
     pairs = list(zip(ops[one].params, ops[two].params, strict=False))
     same = all(np.array_equal(facts.values(mine), facts.values(its)) for mine, its in pairs)
     return meet and ops[one].inputs == ops[two].inputs and same
