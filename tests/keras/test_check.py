@@ -137,3 +137,11 @@ def test_targets_and_losses_by_name() -> None:
     found = fanin.check(keras.Model(x, heads), X, {"kind": ROWS, "size": X[:, :1]}, loss=loss, steps=20)
     assert [each.code for each in found.findings if each.severity == "error"] == []
     assert found.trial.losses[-1] < found.trial.losses[0]
+
+
+@pytest.mark.parametrize("shift", [1, 3])
+def test_class_numbers_behind_the_last_class_are_told_where_they_are_passed_over(shift: int) -> None:
+    model = keras.Sequential([keras.Input((64,)), layers.Dense(24, "relu"), layers.Dense(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    found = fanin.check(model, X, DIGITS.target[:128] + shift, loss=loss, steps=5)
+    assert found.findings[0].code == "targets-out-of-range"
