@@ -26,8 +26,8 @@ _UNCHANGED = 1e-3
 """Share by which an output may change by rounding."""
 _FAR_OFF = 30.0
 """By this factor nobody's initializer is off on purpose."""
-_ABSURD = 1e3
-"""And by this one not even in a model that learns."""
+_ABSURD = 150.0
+"""And by this one not even in a model that learns; a gain of .01, as for policies, is meant."""
 _ALIKE = ("max", "add", "mul")
 """Steps that treat both of their inputs alike."""
 _WILD = 10.0
