@@ -10,6 +10,7 @@ from fanin.doctor.facts import Facts
 from fanin.doctor.scales import OFF, is_weight
 from fanin.doctor.suspicions import Suspicion
 from fanin.errors import FaninError
+from fanin.initializers.fans import fans_of
 from fanin.recipes import trunk
 from fanin.recipes.audit import unwritten
 from fanin.recipes.repeats import beginning, repeats
@@ -26,6 +27,8 @@ _UNCHANGED = 1e-3
 """Share by which an output may change by rounding."""
 _FAR_OFF = 30.0
 """By this factor nobody's initializer is off on purpose."""
+_NEAR = 1.5
+"""By so much chance, a bias or the choice of rows changes the size of what is made with a weight."""
 _ABSURD = 150.0
 """And by this one not even in a model that learns; a gain of .01, as for policies, is meant."""
 _ALIKE = ("max", "add", "mul")
@@ -200,12 +203,24 @@ def _is_rescaled(facts: Facts, path: str, ratio: float) -> bool:
     uses = facts.graph.used_by.get(path, ())
     if facts.patient.after is None or not uses:
         return False
+    own, made = _product(facts, path, uses[0]), facts.vitals.signal_rms[uses[0]]
+    if own / _NEAR < made < own * _NEAR:
+        return False  # it is used as large as it is: a run with another size would say no more
     try:
         after = facts.patient.after({path: (facts.values(path) / ratio).astype(facts.values(path).dtype)})
     except FaninError:
         return False
     before, now = facts.vitals.signal_rms[uses[0]], after.signal_rms[uses[0]]
     return abs(now - before) < _UNCHANGED * before
+
+
+def _product(facts: Facts, path: str, use: int) -> float:
+    """The size of what a step makes with a weight as it is, if its numbers are random."""
+    size = float(np.sqrt(np.mean(np.square(facts.values(path), dtype=np.float64))))
+    op = facts.ops[use]
+    if op.kind != "weight":
+        return size
+    return size * float(np.sqrt(fans_of(facts.params[path]).fan_in)) * facts.vitals.signal_rms[op.inputs[0]]
 
 
 def _is_tied(facts: Facts, path: str) -> bool:
