@@ -67,6 +67,27 @@ class Case:
     mended: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
+def makers(framework: str, usual: str) -> tuple[Callable[..., Case], Callable[..., Case]]:
+    """What makes faulty and healthy cases of a framework.
+
+    Args:
+        usual: The optimizer where a case names none.
+    """
+
+    def faulty(
+        name: str, causes: str, build: Any, batch: Any, loss: Any, mended: Mapping[str, Any], source: str,
+        note: str = "", optimizer: str = usual,
+    ) -> Case:  # fmt: skip
+        """A case; causes with spaces between, sources of GitHub without the site."""
+        seen = source if source.startswith("http") else "https://github.com/" + source
+        return Case(name, framework, build, batch, loss, optimizer, tuple(causes.split()), seen, note, mended)
+
+    def healthy(name: str, build: Any, batch: Any, loss: Any, note: str = "", optimizer: str = usual) -> Case:
+        return Case(name, framework, build, batch, loss, optimizer, note=note)
+
+    return faulty, healthy
+
+
 def cases(framework: str, part: int = 1) -> tuple[Case, ...]:
     """The cases of a framework, which is imported: the faulty ones first; of one of `PARTS`, counted from 1."""
     return tuple(case for file in PARTS[part - 1][framework] for case in import_module(f"corpus.{file}").CASES)

@@ -7,26 +7,16 @@ from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
-from corpus import Case, data, second_data
+from corpus import data, makers, second_data
 from corpus import keras_fifth_networks as networks
-from corpus.keras_healthy import BINARY, MEAN_SQUARED, SCORES, SPARSE, Batch, mlp
+from corpus.keras_healthy import BINARY, MEAN_SQUARED, SCORES, SPARSE, mlp
 
 __all__ = ["CASES"]
 
 ADAM = "adam(learning_rate=0.01)"
-GITHUB = "https://github.com/"
 
 
-def faulty(name: str, causes: str, build: Callable[[], Any], batch: Batch, loss: Any, mended: Mapping[str, Any],
-           source: str, note: str = "", optimizer: str = ADAM) -> Case:  # fmt: skip
-    """A case; sources of GitHub without the site."""
-    seen = source if source.startswith("http") else GITHUB + source
-    return Case(name, "keras", build, batch, loss, optimizer, tuple(causes.split()), seen, note, mended)
-
-
-def healthy(name: str, build: Callable[[], Any], batch: Batch, loss: Any, note: str = "",
-            optimizer: str = ADAM) -> Case:  # fmt: skip
-    return Case(name, "keras", build, batch, loss, optimizer, note=note)
+faulty, healthy = makers("keras", ADAM)
 
 
 def mending(build: Callable[[bool], Any]) -> Mapping[str, Any]:

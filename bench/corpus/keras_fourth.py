@@ -1,7 +1,6 @@
 """A fourth gathering of Keras networks, the faulty and the healthy, by someone who had not seen the doctor."""
 
 import os
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,12 +10,11 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from corpus import Case, data, second_data
-from corpus.keras_healthy import MEAN_SQUARED, SCORES, Batch, mlp, sequential
+from corpus import data, makers, second_data
+from corpus.keras_healthy import MEAN_SQUARED, SCORES, mlp, sequential
 
 __all__ = ["CASES"]
 
-GITHUB = "https://github.com/"
 images = partial(data.digits, (8, 8, 1))
 
 
@@ -81,11 +79,7 @@ def pictures_back(last: str) -> Any:
     return mlp(64, (48, 24, 48), 64, last=last)
 
 
-def faulty(name: str, causes: str, build: Callable[[], Any], batch: Batch, loss: Any, mended: Mapping[str, Any],
-           source: str, note: str = "", optimizer: str = "adam(learning_rate=0.01)") -> Case:  # fmt: skip
-    """A case; sources of GitHub without the site."""
-    seen = source if source.startswith("http") else GITHUB + source
-    return Case(name, "keras", build, batch, loss, optimizer, tuple(causes.split()), seen, note, mended)
+faulty, healthy = makers("keras", "adam(learning_rate=0.01)")
 
 
 FAULTY = (
@@ -170,11 +164,6 @@ def binned() -> Any:
     edges = [-1.5, -0.8, -0.3, 0.0, 0.3, 0.8, 1.5]
     bins = layers.Discretization(bin_boundaries=edges)(given)
     return keras.Model(given, layers.Dense(1)(layers.Flatten()(layers.Embedding(8, 6)(bins))))
-
-
-def healthy(name: str, build: Callable[[], Any], batch: Batch, loss: Any, note: str = "",
-            optimizer: str = "adam(learning_rate=0.01)") -> Case:  # fmt: skip
-    return Case(name, "keras", build, batch, loss, optimizer, note=note)
 
 
 HEALTHY = (

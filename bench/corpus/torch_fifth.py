@@ -1,6 +1,5 @@
 """PyTorch networks, the faulty and the healthy: a fifth gathering, by someone who had the list of checks alone."""
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from math import sqrt
 from typing import Any
@@ -10,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from corpus import Case, data, second_data, third_data
+from corpus import data, makers, second_data, third_data
 from corpus import torch_fifth_networks as networks
 from corpus import torch_fifth_unusual as unusual
-from corpus.torch_networks import Make, Pair, mlp
+from corpus.torch_networks import Pair, mlp
 
 __all__ = ["CASES"]
 
-GITHUB, FORUM = "https://github.com/", "https://discuss.pytorch.org/t/"
+FORUM = "https://discuss.pytorch.org/t/"
 cross_entropy, mean_squared = functional.cross_entropy, functional.mse_loss
 with_logits = functional.binary_cross_entropy_with_logits
 images = partial(data.digits, (1, 8, 8))
@@ -175,17 +174,7 @@ def clipped(optimizer_last: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
     return model, optimizer
 
 
-def faulty(name: str, causes: str, build: Make, batch: Callable[[], Any], loss: Callable[..., Tensor],
-           mended: Mapping[str, Any], source: str, note: str = "",
-           optimizer: str = "adam(lr=0.003)") -> Case:  # fmt: skip
-    """A case; sources of GitHub without the site."""
-    seen = source if source.startswith("http") else GITHUB + source
-    return Case(name, "torch", build, batch, loss, optimizer, tuple(causes.split()), seen, note, mended)
-
-
-def healthy(name: str, build: Make, batch: Callable[[], Any], loss: Callable[..., Tensor], note: str = "",
-            optimizer: str = "adam(lr=0.003)") -> Case:  # fmt: skip
-    return Case(name, "torch", build, batch, loss, optimizer, note=note)
+faulty, healthy = makers("torch", "adam(lr=0.003)")
 
 
 FAULTY = (

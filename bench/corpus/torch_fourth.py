@@ -1,35 +1,22 @@
 """PyTorch networks that do not train and odd ones that do: a fourth gathering, by one who had not seen the doctor."""
 
-from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from corpus import Case, data, second_data
+from corpus import data, makers, second_data
 from corpus import torch_fourth_networks as networks
 from corpus import torch_fourth_unusual as unusual
-from corpus.torch_networks import Make, mlp
+from corpus.torch_networks import mlp
 
 __all__ = ["CASES"]
 
-GITHUB = "https://github.com/"
 cross_entropy, mean_squared = functional.cross_entropy, functional.mse_loss
 images = partial(data.digits, (1, 8, 8))
 
 
-def faulty(name: str, causes: str, build: Make, batch: Callable[[], Any], loss: Callable[..., Tensor],
-           mended: Mapping[str, Any], source: str, note: str = "",
-           optimizer: str = "adam(lr=0.005)") -> Case:  # fmt: skip
-    """A case; sources of GitHub without the site."""
-    seen = source if source.startswith("http") else GITHUB + source
-    return Case(name, "torch", build, batch, loss, optimizer, tuple(causes.split()), seen, note, mended)
-
-
-def healthy(name: str, build: Make, batch: Callable[[], Any], loss: Callable[..., Tensor], note: str = "",
-            optimizer: str = "adam(lr=0.005)") -> Case:  # fmt: skip
-    return Case(name, "torch", build, batch, loss, optimizer, note=note)
+faulty, healthy = makers("torch", "adam(lr=0.005)")
 
 
 class Words(nn.Module):
