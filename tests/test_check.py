@@ -121,7 +121,8 @@ def dead(model):
 
 
 @pytest.mark.parametrize("activation", [
-    nn.SiLU, *(pytest.param(each, marks=pytest.mark.slow) for each in (nn.ReLU, nn.ELU, nn.GELU, nn.Softplus, nn.Mish))
+    nn.SiLU, nn.LeakyReLU,
+    *(pytest.param(each, marks=pytest.mark.slow) for each in (nn.ReLU, nn.ELU, nn.GELU, nn.Softplus, nn.Mish)),
 ])  # fmt: skip
 def test_units_far_in_the_flat_part_of_their_activation_are_dead(activation):
     model = mlp(activation, 3)
@@ -131,6 +132,16 @@ def test_units_far_in_the_flat_part_of_their_activation_are_dead(activation):
     found = fanin.check(model, X, Y)
     assert (codes(found)[0], found.findings[0].where) == ("dead-units", "1")
     assert "100% of 40 units are off for all 192 examples" in found.findings[0].observed
+
+
+@pytest.mark.parametrize("kill", [False, True])
+def test_places_of_images_count_where_images_are_few(kill):
+    model = cnn()
+    fanin.init(model, example=X, quiet=True)
+    if kill:
+        dead(model)
+    found = fanin.check(model, X[:6], Y[:6], optimizer="adam(lr=0.01)")
+    assert codes(found)[:1] == ["dead-units"] * kill
 
 
 @pytest.mark.parametrize("kill", [False, True])
@@ -146,6 +157,26 @@ def test_an_activation_of_the_models_own_that_gives_one_number_is_dead(kill):
     if kill:
         dead(model)
     assert codes(fanin.check(model, X, Y, optimizer="adam(lr=0.01)"))[:1] == ["dead-units"] * kill
+
+
+@pytest.mark.parametrize(("rate", "named"), [(1e-3, []), (30.0, ["learning-rate-too-large"])])
+def test_a_rate_that_loses_all_is_named_where_nothing_can_be_learned(rate, named):
+    """Noise of 1,920 numbers: what a smaller rate saves is the guess that it starts from."""
+    model = nn.Sequential(nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 10))
+    fanin.init(model, example=X, quiet=True)
+    noise = torch.tensor(np.random.default_rng(3).normal(size=(len(X), 10)), dtype=torch.float32)
+    found = fanin.check(model, X, noise, loss="mse_loss", optimizer=f"adam(lr={rate})")
+    assert [each.code for each in found.findings if each.severity == "error"] == named
+
+
+@pytest.mark.parametrize(("bias", "named"), [(0.0, []), (-10.0, ["imbalanced-start"])])
+def test_a_start_worse_than_guessing_is_a_warning_where_it_stays_so(bias, named):
+    model = nn.Sequential(nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 10))
+    fanin.init(model, example=X, quiet=True)
+    with torch.no_grad():
+        model[-1].bias.fill_(bias)
+    noise = torch.tensor(np.random.default_rng(3).normal(size=(len(X), 10)), dtype=torch.float32)
+    assert codes(fanin.check(model, X, noise, loss="mse_loss", optimizer="adam(lr=0.001)"))[:1] == named
 
 
 MISTAKES = {

@@ -244,6 +244,21 @@ def test_a_draw_that_is_the_only_way_from_an_encoder_that_something_else_trains(
         assert "the only way from encode to the output" in found.findings[0].observed
 
 
+@pytest.mark.parametrize(("kind", "code"), [(nn.LSTM, "dead-units"), (nn.GRU, "saturated-units")])
+def test_gates_that_are_shut(kind, code):
+    """An LSTM then lets nothing in and nothing out, a GRU takes its candidate, tanh(-20)."""
+    torch.manual_seed(1)
+    x = torch.randn(96, 5, 3)
+    y = (x[:, -1, 0] > 0).long()
+    model = Last(kind)
+    assert fanin.check(model, x, y, optimizer="adam(lr=0.01)").ok
+    with torch.no_grad():
+        model.states.bias_ih_l0.fill_(-10.0)
+        model.states.bias_hh_l0.fill_(-10.0)
+    found = fanin.check(model, x, y, optimizer="adam(lr=0.01)")
+    assert (codes(found)[0], found.findings[0].where) == (code, "states")
+
+
 @pytest.mark.parametrize("batch_first", [False, True])
 def test_examples_taken_for_steps_are_told_by_exchanging_them(batch_first):
     torch.manual_seed(1)

@@ -29,6 +29,10 @@ _GAIN = 0.2
 """By how much of all that there is to learn a cure has to help."""
 _TIMES = 1.5
 """And by what factor."""
+_AT_A_LOSS = 3.0
+"""A loss that is so many times the best constant answer's is worse than knowing nothing."""
+_NO_WORSE = 1.5
+"""And so many times is about as good."""
 
 
 @dataclass(frozen=True)
@@ -131,13 +135,25 @@ def _outcome(facts: Facts, cure: Cure) -> Outcome | None:
             return None
         if worst is None or facts.progress(trial, targets) < facts.progress(worst, targets):
             worst = trial
-        if not is_better(facts.learned, facts.progress(trial, targets)):
+        if not _helps(facts, before, trial, targets):
             break
     assert worst is not None
     measure, old = facts.told(before)
     _, new = facts.told(worst, targets)
-    helps = is_better(facts.learned, facts.progress(worst, targets)) and (cure.targets or _is_ahead(before, worst))
+    helps = _helps(facts, before, worst, targets) and (cure.targets or _is_ahead(before, worst))
     return Outcome(len(worst.losses) - 1, measure, old, new, helps)
+
+
+def _helps(facts: Facts, before: Trial, after: Trial, targets: Array | None) -> bool:
+    """Whether a training teaches what the one before did not, or is not lost as that one was.
+
+    The second shows where a batch holds nothing that can be learned in so few steps.
+    """
+    if is_better(facts.learned, facts.progress(after, targets)):
+        return True
+    lost = before.diverged or before.losses[-1] > before.losses[0]
+    far = before.diverged or facts.against_constant(before.losses[-1]) > _AT_A_LOSS
+    return lost and far and targets is None and facts.against_constant(after.losses[-1]) < _NO_WORSE
 
 
 def can_help(facts: Facts) -> bool:

@@ -228,13 +228,23 @@ class Facts:
         return self.ops[self.ending[-1]].inputs[0] if self.ending else None
 
     @cached_property
-    def start(self) -> tuple[float, float]:
-        """The loss at the start, per example and output, and that of the best constant answer; nan if not known."""
+    def summed(self) -> float:
+        """How many single losses the loss is the sum of, 1 for a mean; nan if that is not known."""
+        if self.loss is None or self.targets is None:
+            return math.nan
+        return {"mean": 1.0, "sum": float(self.targets.size)}.get(self.loss.reduction, math.nan)
+
+    @cached_property
+    def constant(self) -> float:
+        """The loss of the best constant answer, per example and output; nan if not known."""
         if self.loss is None or self.output is None or self.targets is None:
-            return math.nan, math.nan
-        summed = {"mean": 1.0, "sum": float(self.targets.size)}.get(self.loss.reduction, math.nan)
-        constant = best_constant(self.targets, self.output, self.loss)
-        return self.vitals.loss / summed, constant if constant > 0 else math.nan
+            return math.nan
+        found = best_constant(self.targets, self.output, self.loss)
+        return found if found > 0 else math.nan
+
+    def against_constant(self, loss: float) -> float:
+        """A loss over that of the best constant answer; nan if not known."""
+        return loss / self.summed / self.constant
 
     @cached_property
     def trial(self) -> Trial | None:

@@ -180,7 +180,6 @@ def _off_scale(facts: Facts, ratios: dict[str, float], word: str) -> Iterator[Su
     path = next((each for each, ratio in ratios.items() if not _is_rescaled(facts, each, ratio)), None)
     if path is None:
         return
-    start, constant = facts.start
     # A table may be small: what follows it makes up for that within a few steps.
     # A head has no size of its own: how large outputs are, the loss at the start says.
     told = [
@@ -188,7 +187,8 @@ def _off_scale(facts: Facts, ratios: dict[str, float], word: str) -> Iterator[Su
         if facts.params[each].role != "embedding" and not _leads_out(facts, each)
     ]  # fmt: skip
     learns = facts.trial is not None and not can_help(facts)
-    far = max(told, default=1.0) > (_ABSURD if learns else _FAR_OFF) or start > _WILD * constant
+    wild = facts.against_constant(facts.vitals.loss) > _WILD
+    far = max(told, default=1.0) > (_ABSURD if learns else _FAR_OFF) or wild
     measured = float(facts.values(path).std(dtype=np.float64))
     factor = max(ratios[path], 1 / ratios[path])
     yield Suspicion(

@@ -191,14 +191,15 @@ def _size(values: NDArray[Any]) -> float:
 
 def imbalanced_start(facts: Facts) -> Iterator[Suspicion]:
     """A loss at the start far above that of the best answer that ignores the inputs."""
-    start, constant = facts.start
-    if start > _OFF * constant:
+    if facts.against_constant(facts.vitals.loss) > _OFF:
+        stays = facts.trial is not None and facts.against_constant(facts.trial.losses[-1]) > _OFF
         heads = frozenset(path for index in facts.graph.heads for path in facts.ops[index].params)
         yield Suspicion(
             facts.place(max(facts.graph.heads, default=len(facts.ops) - 1)),
-            f"the loss starts at {start:.3g}", f"about {constant:.3g}, the loss of the best constant answer",
+            f"the loss starts at {facts.vitals.loss / facts.summed:.3g}",
+            f"about {facts.constant:.3g}, the loss of the best constant answer",
             "Start with small outputs: draw the last layer small or as zeros, its bias at the mean answer.",
-            Cure(plan=redrawn(facts, heads)), "warning", "info",
+            Cure(plan=redrawn(facts, heads)), "warning", "warning" if stays else "info",
         )  # fmt: skip
 
 

@@ -28,12 +28,14 @@ _EDGE = 0.01
 _PLACES = 4
 """Over fewer places a softmax is a gate."""
 _RECTIFIERS = ("relu", "relu6", "crelu")
-_TAILED = ("elu", "celu", "selu", "gelu", "gelu_tanh", "silu", "hard_silu", "mish", "softplus")
-"""Activations that are nearly flat far below 0."""
+_TAILED = ("elu", "celu", "selu", "gelu", "gelu_tanh", "silu", "hard_silu", "mish", "softplus", "leaky_relu")
+"""Activations that are nearly flat far below 0, or as good as flat."""
 _FLAT_SLOPE = 0.02
 _FAR = 100.0
 _BATCH = 16
-"""Fewer examples say little about units that are always off."""
+"""Fewer numbers say little about units that are always off."""
+_SHUT = 1e-6
+"""A state of this size is what closed gates let through."""
 _GROWN = 0.1
 """Share of the units that training has to turn off."""
 _MANY = 0.5
@@ -99,14 +101,19 @@ def all_off(cosine: float, count: int) -> float:
 
 
 def _silent(facts: Facts) -> Iterator[Suspicion]:
-    """Recurrent layers and steps that are not understood, on the way of all signals, that give 0 for everything."""
+    """Recurrent layers and steps that are not understood, on the way of all signals, that give 0 for everything.
+
+    Gates that are shut leave a recurrent layer a state that is as good as 0.
+    """
     sizes = facts.vitals.signal_rms
     for index in trunk(facts.info):
         op = facts.ops[index]
-        hears = any(sizes[source] > 0 for source in op.inputs)
-        if op.kind in ("recurrent", "other") and sizes[index] == 0 and hears:
+        heard = max((sizes[source] for source in op.inputs), default=0.0)
+        least = _SHUT * min(1.0, heard) if op.kind == "recurrent" else 0.0
+        if op.kind in ("recurrent", "other") and sizes[index] <= least and heard > 0:
+            size = f"of size {sizes[index]:.2g}" if sizes[index] else "0"
             yield Suspicion(
-                facts.place(index), f"all outputs of {op.name} are 0 for all {op.shape[0]} examples",
+                facts.place(index), f"all outputs of {op.name} are {size} for all {op.shape[0]} examples",
                 "a few percent at most", "Set biases to 0 and draw the weights again, or use another activation.",
                 Cure(plan=redrawn(facts, frozenset(op.params) or _weights_before(facts, index))),
             )  # fmt: skip
@@ -120,7 +127,7 @@ def _dead(facts: Facts, vitals: Vitals) -> dict[int, float]:
         can_die = op.name in (*_RECTIFIERS, *_TAILED) or (op.function is not None and _bends(op.function))
         if op.kind == "activation" and can_die and facts.graph.live[index]:
             highest = vitals.highest[index] if index < len(vitals.highest) else np.array([])
-            if highest.size and op.shape[:1] >= (_BATCH,) and np.isfinite(highest).all():
+            if highest.size and math.prod(op.shape) >= _BATCH * highest.size and np.isfinite(highest).all():
                 found[index] = float(np.mean(_off(vitals, index, op)))
     return found
 
