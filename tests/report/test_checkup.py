@@ -81,6 +81,10 @@ def test_losses_are_those_of_the_trial(found):
     assert lines_of(drawn(page(found))["losses"]) == {"loss": {0: 1.25, 1: 1, 2: None}}
 
 
+def test_losses_that_are_no_numbers_draw_nothing(found):
+    assert "losses" not in drawn(page(dataclasses.replace(found, trial=Trial((math.nan, math.nan)))))
+
+
 def test_updates_are_those_of_weights_in_executed_order(found):
     updates = {"hidden/bias": (-1.0, -1.0), "hidden/kernel": (-3.0, -math.inf), "unused": (0.0, 0.0)}
     trial = dataclasses.replace(found.trial, updates=updates)
