@@ -542,6 +542,19 @@ def test_what_leaves_values_as_they_are_is_a_move(name):
     assert [op.kind for op in ops] == ["input", "move"]
 
 
+@pytest.mark.parametrize(("divided", "kind", "value"), [
+    (lambda total, count: total / count.clamp(min=1), "mean", 6), (lambda total, count: total / count.sqrt(), "mul", 1),
+    (lambda total, count: total * count, "mul", 1),
+], ids=["count", "root", "times"])  # fmt: skip
+def test_a_sum_over_what_is_not_masked_is_a_mean_once_it_is_divided(divided, kind, value):
+    def forward(self, ids):
+        mask = (ids != 0).float()[..., None]
+        return divided((self.table[ids] * mask).sum(1), mask.sum(1))
+
+    op = describe(Own(forward, table=numbers(9, 4)), torch.arange(30).view(5, 6) % 9).ops[-1]
+    assert (op.kind, op.value) == (kind, pytest.approx(value))
+
+
 def test_a_position_table_is_added_and_a_mask_is_not():
     places = Own(lambda _, x: x + torch.arange(30.0).view(5, 6).sin())
     assert steps(places, numbers(5, 6)) == ["constant", "input", "add"]

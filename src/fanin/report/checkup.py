@@ -178,7 +178,8 @@ def _losses(found: Checkup) -> Panel:
     return Panel(
         "losses", "Does it learn this batch?",
         "Loss of a copy of the model, trained on this one batch; a line ends where the loss stops being a number.",
-        (Lines(Axis("training step"), Axis("loss"), (line,)),), ("loss",) if any(map(math.isfinite, losses)) else (), "what",
+        (Lines(Axis("training step"), Axis("loss"), (line,)),),
+        ("loss",) if any(map(math.isfinite, losses)) else (), "what",
     )  # fmt: skip
 
 

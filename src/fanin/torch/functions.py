@@ -1,6 +1,7 @@
 """Which function of torch is which kind of step: one reader for each kind, and the table that names them."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,8 @@ from fanin.torch.readings import Read, Reader, Reading
 from fanin.torch.record import Call, Value, argument, values_in
 
 __all__ = ["TABLE"]
+
+_ROOTS = ("sqrt", "rsqrt", "pow")
 
 
 # -------------------------------------------------------------------------------------------------- products
@@ -151,7 +154,16 @@ def _product(reader: Reader, value: Value, call: Call) -> Reading | None:
         return found
     if call.name != "mul" and not second.passive:
         return None  # a quotient of two signals
+    if call.name == "div" and _counts(reader, first, second):
+        return replace(reader.readings[first], kind="mean")
     return _product_of(reader, value, first, second)
+
+
+def _counts(reader: Reader, summed: Value, other: Value) -> bool:
+    """Whether a sum is divided by what carries no signal, one number for each: by how many were not masked."""
+    is_sum = summed in reader.readings and reader.readings[summed].kind == "sum"
+    is_root = other.call is not None and other.call.name in _ROOTS
+    return is_sum and not is_root and other.size < summed.size
 
 
 def _product_of(reader: Reader, value: Value, first: Value, second: Value) -> Reading | None:
