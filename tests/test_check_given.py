@@ -2,8 +2,11 @@
 
 import math
 
+import jax
+import keras
 import pytest
 import torch
+from flax import nnx
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
@@ -41,6 +44,69 @@ class Heads(nn.Module):
 
 
 SIZE = X[:, 20:21]
+COUNTS = (X[:, 20] * 16).round().long()
+
+
+@pytest.mark.parametrize(("end", "targets", "taken"), [
+    ((), Y, "cross_entropy is taken, for logits"),
+    ((nn.LogSoftmax(1),), Y, "cross_entropy is taken, for logits"),
+    ((nn.Linear(3, 1),), (Y == 1).long(), "binary_cross_entropy_with_logits is taken, for logits"),
+    ((nn.Linear(3, 1), nn.Sigmoid()), (Y == 1), "binary_cross_entropy is taken, for probabilities"),
+    ((nn.Linear(3, 1),), COUNTS, "mse_loss is taken, for numbers"),
+    ((nn.Linear(3, 1),), SIZE, "mse_loss is taken, for numbers"),
+    ((nn.Linear(3, 12), nn.Unflatten(1, (4, 3))), Y[:, None].repeat(1, 4), "cross_entropy is taken, for logits"),
+], ids=["logits", "logarithms", "one logit", "one probability", "counts", "numbers", "words"])  # fmt: skip
+def test_without_a_loss_one_is_taken_that_fits(end, targets, taken):
+    found = fanin.check(nn.Sequential(network(), *end), X, targets, optimizer="adam(lr=0.01)")
+    assert taken in found.notes[0]
+    assert [each.code for each in found.findings if each.severity == "error"] == []
+
+
+@pytest.mark.parametrize("end", ["", "softmax"])
+def test_keras_without_a_loss(end):
+    model = keras.Sequential([
+        keras.Input((64,)), keras.layers.Dense(24, "relu"), keras.layers.Dense(3, end or None),
+    ])  # fmt: skip
+    found = fanin.check(model, X.numpy(), Y.numpy(), optimizer="adam(learning_rate=0.01)")
+    assert found.ok
+    assert f"for {'shares' if end else 'logits'}" in found.notes[0]
+
+
+def test_keras_pictures_that_are_turned_on_the_way():
+    model = keras.Sequential([
+        keras.Input((64,)), keras.layers.Reshape((8, 8, 1)), keras.layers.RandomFlip("horizontal"),
+        keras.layers.RandomRotation(0.02), keras.layers.Conv2D(8, 3, activation="relu"), keras.layers.Flatten(),
+        keras.layers.Dense(3),
+    ])  # fmt: skip
+    found = fanin.check(model, X.numpy(), Y.numpy(), optimizer="adam(learning_rate=0.01)")
+    assert found.ok
+    assert len(found.notes) == 1  # on the loss
+
+
+def test_a_keras_layer_that_takes_no_batch_while_it_is_trained():
+    class Cut(keras.layers.Layer):
+        """As Keras's random crop does where it is compiled for JAX."""
+
+        def call(self, x, training=False):
+            return x[:, : int(x.sum())] if training else x
+
+    model = keras.Sequential([keras.Input((64,)), Cut(name="cut"), keras.layers.Dense(3)])
+    with pytest.raises(ModelError, match="cannot be computed: "):
+        fanin.check(model, X.numpy(), Y.numpy())
+
+
+@pytest.mark.parametrize("end", [lambda outputs: outputs, jax.nn.sigmoid])
+def test_flax_without_a_loss(end):
+    class Net(nnx.Module):
+        def __init__(self):
+            self.first, self.last = nnx.Linear(64, 24, rngs=nnx.Rngs(0)), nnx.Linear(24, 1, rngs=nnx.Rngs(1))
+
+        def __call__(self, x):
+            return end(self.last(nnx.relu(self.first(x))))
+
+    found = fanin.check(Net(), X.numpy(), (Y == 1).long().numpy(), optimizer="adam(learning_rate=0.01)")
+    assert found.ok
+    assert f"for {'probabilities' if end is jax.nn.sigmoid else 'logits'}" in found.notes[0]
 
 
 @pytest.mark.parametrize("named", [False, True])

@@ -284,7 +284,8 @@ def check(
         y: Its targets; without them neither the loss nor any training is looked at, unless the model returns a loss
             itself, as those of ``transformers`` do where labels are among their inputs.
         loss: As the framework has it: a function, an object or a name. Where nothing is said a compiled Keras
-            model's own, else a cross-entropy for whole numbers and the mean squared error for others.
+            model's own, else a cross-entropy for whole numbers, of logits or probabilities as the outputs are, of
+            one unit for two classes; and the mean squared error for other numbers.
         optimizer: The optimizer, or a text such as ``adam`` or ``sgd(lr=0.1)``. Its learning rate is looked at; where
             nothing is said, Adam with its usual rate trains the copies.
         steps: Of training; 0 trains nothing and tries no cure.

@@ -5,6 +5,7 @@ of its own. The command line prints the message without a traceback and exits wi
 """
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,7 @@ __all__ = [
     "ModelError",
     "StoreError",
     "UnknownNameError",
+    "cause_of",
     "extra_missing",
     "unknown_name",
 ]
@@ -107,3 +109,15 @@ def extra_missing(error: ImportError, extra: str, packages: Iterable[str], purpo
         given=f"no module named {error.name}",
         hint=f"pip install 'fanin[{extra}]'",
     )
+
+
+def cause_of(error: Exception) -> str:
+    r"""The line that says what went wrong in somebody's model: Keras puts where it happened, in bold, before it.
+
+    Example:
+        >>> cause_of(ValueError("Exception encountered when calling Own.call().\n\n\x1b[1mtoo short\x1b[0m"))
+        'too short'
+    """
+    lines = [line.strip() for line in re.sub("\x1b\\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith("Exception encountered when calling")]
+    return (told or lines or ["no message"])[0]

@@ -19,7 +19,6 @@ class Framework:
         package: The package that defines the class of all its models.
         root: That class's name.
         folder: The part of fanin that imports it.
-        losses: Its names of the cross-entropy for class numbers, and of the mean squared error.
         modal: Whether its models know whether they are trained; others are told at each call.
     """
 
@@ -27,17 +26,14 @@ class Framework:
     package: str
     root: str
     folder: str
-    losses: tuple[str, str]
     modal: bool = True
 
 
 FRAMEWORKS = (
     # Before torch: on that backend a Keras layer is a module as well.
-    Framework(
-        "keras", "keras", "Layer", "fanin.keras", ("sparse_categorical_crossentropy", "mean_squared_error"), False
-    ),
-    Framework("torch", "torch", "Module", "fanin.torch", ("cross_entropy", "mse_loss")),
-    Framework("flax", "flax", "Module", "fanin.jax", ("softmax_cross_entropy_with_integer_labels", "squared_error")),
+    Framework("keras", "keras", "Layer", "fanin.keras", False),
+    Framework("torch", "torch", "Module", "fanin.torch"),
+    Framework("flax", "flax", "Module", "fanin.jax"),
 )
 """In the order in which a model is tried."""
 

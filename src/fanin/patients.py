@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fanin.doctor import Patient, array_of
+from fanin.doctor import Patient, array_of, ends_in_weights
 from fanin.errors import InvalidValueError, ModelError
 from fanin.frameworks import adapter_of, framework_of
 from fanin.initializers.streams import check_seed
@@ -36,7 +36,7 @@ def admitted(
         x = _drawn(x)
         notes.append(f"{words}: give a batch and its targets to see more.")
     if y is not None and loss is None:
-        loss, note = _usual_loss(model, y, framework.losses)
+        loss, y, note = _usual_loss(adapter, model, x, y, mode)
         notes += [note] if note else []
     refusal: ModelError | None = None
     try:
@@ -122,16 +122,54 @@ def _drawn(example: Any) -> Any:
     return np.zeros(shape, np.int64)
 
 
-def _usual_loss(model: Any, y: Any, names: tuple[str, str]) -> tuple[Any, str]:
-    """The loss where none was given, and a sentence on it."""
+_KINDS = {
+    "classes": "logits", "words": "logits", "shares": "shares", "logit": "logits", "chance": "probabilities",
+    "numbers": "numbers",
+}  # fmt: skip
+"""What the outputs are taken for where no loss was given, in words; each adapter has the usual loss of each."""
 
+
+def _usual_loss(adapter: ModuleType, model: Any, x: Any, y: Any, mode: Mapping[str, Any]) -> tuple[Any, Any, str]:
+    """The loss where none was given, the targets as it takes them, and a sentence on it."""
     if getattr(model, "compiled", False) and getattr(model, "loss", None) is not None:
-        return model.loss, ""
+        return model.loss, y, ""
     given = array_of(y)
     if given is None:
         raise InvalidValueError(
             "No loss was given, and these targets have no usual one", given=type(y).__name__,
             hint="Give a function of what the model returns and the targets: loss=...",
         )  # fmt: skip
-    name = names[0] if np.issubdtype(given.dtype, np.integer) else names[1]
-    return name, f"No loss was given: {name} is taken, by the type of the targets."
+    info, vitals = _observed(adapter, model, x, None, None, mode)
+    outputs = vitals.outputs
+    kind = usual_kind(outputs[0] if len(outputs) == 1 else None, given, linear=ends_in_weights(info))
+    if len(outputs) == 1 and given.dtype.kind in "iu" and kind in ("logit", "chance", "numbers"):
+        y = given.reshape(outputs[0].shape).astype(np.float32)
+    name, loss = adapter.USUAL[kind]
+    return loss, y, f"No loss was given: {name} is taken, for {_KINDS[kind]}, by the outputs and the targets."
+
+
+def usual_kind(outputs: Any, targets: Any, *, linear: bool = False) -> str:
+    """What outputs are to be taken for, given the targets: one of `_KINDS`.
+
+    Args:
+        outputs: An array; None for what is not one array.
+        targets: An array.
+        linear: Whether the outputs may be any numbers.
+
+    Example:
+        >>> y = np.array([0, 1, 1])
+        >>> usual_kind(np.array([[2.0], [-1.0], [0.5]]), y), usual_kind(np.full((3, 2), 0.5), y)
+        ('logit', 'shares')
+        >>> usual_kind(np.zeros((3, 2)), y), usual_kind(np.zeros((3, 2)), np.zeros((3, 2)))
+        ('classes', 'numbers')
+    """
+    if targets.dtype.kind not in "iu":
+        return "numbers"
+    if outputs is None or outputs.dtype.kind != "f":
+        return "classes"
+    bounded = not linear and bool((outputs >= 0).all() and (outputs <= 1).all())
+    if outputs.size == targets.size:  # one number for each: two classes, or a count
+        return ("chance" if bounded else "logit") if np.isin(targets, (0, 1)).all() else "numbers"
+    if bounded and np.allclose(outputs.sum(axis=-1), 1, atol=1e-3):
+        return "shares"
+    return "words" if outputs.ndim > 2 and targets.shape == outputs.shape[:-1] else "classes"

@@ -17,7 +17,7 @@ from fanin.recipes import decided
 from fanin.recipes.graph import PASSING, Graph, needed, trunk
 from fanin.records import ModelInfo, Op, Outcome, ParamInfo, Plan, Setup, Trial, Vitals
 
-__all__ = ["Facts", "Patient", "Train", "array_of", "arrays_of"]
+__all__ = ["Facts", "Patient", "Train", "array_of", "arrays_of", "ends_in_weights"]
 
 Array = NDArray[Any]
 _LOST = 1e3
@@ -104,6 +104,14 @@ def arrays_of(example: Any) -> list[Array]:
     return [array] if array is not None and np.issubdtype(array.dtype, np.floating) and array.ndim else []
 
 
+def ends_in_weights(info: ModelInfo) -> bool:
+    """Whether a model's one output is what a weight has made, so that it may be any number."""
+    at = info.outputs[0] if len(info.outputs) == 1 else -1
+    while at >= 0 and info.ops[at].kind == "move" and info.ops[at].inputs:
+        at = info.ops[at].inputs[0]
+    return at >= 0 and info.ops[at].kind == "weight"
+
+
 class Facts:
     """What is known of a patient.
 
@@ -184,14 +192,6 @@ class Facts:
             if not op.inputs:
                 return tuple(reversed(found))
             at = op.inputs[0]
-
-    @cached_property
-    def ends_in_weights(self) -> bool:
-        """Whether the output is what a weight has made, so that it may be any number."""
-        at = self.info.outputs[0] if len(self.info.outputs) == 1 else -1
-        while at >= 0 and self.ops[at].kind == "move":
-            at = self.ops[at].inputs[0]
-        return at >= 0 and self.ops[at].kind == "weight"
 
     @cached_property
     def endings(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from fanin.doctor.cures import Cure, can_help
-from fanin.doctor.facts import Facts
+from fanin.doctor.facts import Facts, ends_in_weights
 from fanin.doctor.ranges import RANGES, SLACK, outside, range_of, reach
 from fanin.doctor.rewards import (
     blind_to_outputs,
@@ -234,7 +234,7 @@ def logits_into_probabilities(facts: Facts) -> Iterator[Suspicion]:
         words = "probabilities" if _ends_in(facts, "softmax") else "outputs above 0"
         cure = "End in a log-softmax, or use a cross-entropy of logits."
     else:
-        bad = not facts.endings and (facts.ends_in_weights or bool((output < 0).any() or (output > 1).any()))
+        bad = not facts.endings and (ends_in_weights(facts.info) or bool((output < 0).any() or (output > 1).any()))
         words, cure = f"outputs that nothing bounds, here from {output.min():.3g} to {output.max():.3g},", (
             "End in a softmax or a sigmoid, or tell the loss that it gets logits (from_logits=True, "
             "BCEWithLogitsLoss)."

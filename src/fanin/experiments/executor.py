@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -11,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.errors import FaninError, ModelError
+from fanin.errors import FaninError, ModelError, cause_of
 from fanin.experiments.analysis import choose_rates
 from fanin.experiments.cache import remembered
 from fanin.experiments.engines import Trainer
@@ -235,7 +234,7 @@ class Executor:
             if self.experiment.model.kind != "user":
                 raise
             raise ModelError(
-                f"The model could not be trained: {type(error).__name__}: {_cause(error)}",
+                f"The model could not be trained: {type(error).__name__}: {cause_of(error)}",
                 given=self.experiment.model.text,
                 hint=f"It must run in {self.experiment.engine.words}; try model(x) on a batch of the data.",
             ) from error
@@ -245,10 +244,3 @@ def _drawn(entry: PlanEntry, seed: int) -> NDArray[np.float32]:
     """The initial values of a parameter that a plan has decided."""
     assert entry.init is not None
     return planned(entry.param, law_of(entry.param, entry.init), seed, entry.scales)
-
-
-def _cause(error: Exception) -> str:
-    """The line that says what went wrong: Keras puts where it happened, in bold, before it."""
-    lines = [line.strip() for line in re.sub("\x1b\\[[0-9;]*m", "", str(error)).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith("Exception encountered when calling")]
-    return (told or lines or ["no message"])[0]

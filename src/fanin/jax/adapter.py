@@ -17,7 +17,7 @@ from fanin.initializers.streams import check_seed
 from fanin.jax.calibration import factors_of
 from fanin.jax.describe import describe
 from fanin.jax.examples import examples
-from fanin.jax.losses import loss_function
+from fanin.jax.losses import USUAL, loss_function
 from fanin.jax.models import flat_weights, nested_weights, parts_of, rebox, variables_of
 from fanin.jax.probe import probe
 from fanin.jax.setup import setup
@@ -25,6 +25,7 @@ from fanin.jax.trial import trial
 from fanin.records import ParamInfo, Plan, PlanEntry
 
 __all__ = [
+    "USUAL",
     "calibrate",
     "calibrated",
     "describe",

@@ -1,7 +1,7 @@
 """Losses for Flax models: functions of outputs and targets, or the names of those of optax."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fanin.errors import InvalidValueError, ModelError, extra_missing, unknown_name
 
-__all__ = ["Criterion", "criterion", "loss_function", "loss_name"]
+__all__ = ["USUAL", "Criterion", "criterion", "loss_function", "loss_name"]
 
 Criterion = Callable[[Any, Any], Any]
 """From outputs and targets, arrays in any nesting, to one number."""
@@ -98,3 +98,19 @@ def loss_name(loss: Any) -> str:
     if loss is None or isinstance(loss, str):
         return loss or ""
     return str(getattr(loss, "__name__", type(loss).__name__))
+
+
+def _of_probabilities(outputs: Any, targets: Any) -> Any:
+    """The binary cross-entropy of probabilities, which optax does not have."""
+    sure = jnp.clip(outputs, 1e-7, 1 - 1e-7)
+    return -jnp.mean(targets * jnp.log(sure) + (1 - targets) * jnp.log1p(-sure))
+
+
+_CLASSES = "softmax_cross_entropy_with_integer_labels"
+USUAL: Mapping[str, tuple[str, Any]] = {
+    "classes": (_CLASSES, _CLASSES), "words": (_CLASSES, _CLASSES), "shares": (_CLASSES, _CLASSES),
+    "chance": ("binary cross-entropy", _of_probabilities),
+    "logit": ("sigmoid_binary_cross_entropy", "sigmoid_binary_cross_entropy"),
+    "numbers": ("squared_error", "squared_error"),
+}  # fmt: skip
+"""By kind of outputs: the loss that is taken where none was given, with its name; optax has none of shares."""

@@ -13,7 +13,7 @@ from fanin.initializers.laws import Draw
 from fanin.initializers.streams import check_seed
 from fanin.keras.calibration import calibrate
 from fanin.keras.layouts import Reading, readings, restored_on_failure, variables_of
-from fanin.keras.losses import loss_function
+from fanin.keras.losses import USUAL, loss_function
 from fanin.keras.probe import probe
 from fanin.keras.setup import setup
 from fanin.keras.trace import build, has_inputs, trace
@@ -21,6 +21,7 @@ from fanin.keras.trial import trial
 from fanin.records import ModelInfo, ParamInfo, Plan, PlanEntry
 
 __all__ = [
+    "USUAL",
     "calibrate",
     "describe",
     "examples",

@@ -76,6 +76,11 @@ def _moved(recorder: Recorder, layer: Layer, inputs: Any, *args: Any, **kwargs: 
     return recorder.leaf(layer, known, (inputs,), inputs, *args, **kwargs)
 
 
+def _picture(recorder: Recorder, layer: Layer, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    """A picture cut, turned or recoloured is a picture still."""
+    return recorder.leaf(layer, Known("move", name=type(layer).__name__), (inputs,), inputs, *args, **kwargs)
+
+
 _CELLS = {
     ("LSTMCell", "tanh", "sigmoid"): "lstm",
     ("GRUCell", "tanh", "sigmoid"): "gru",
@@ -173,6 +178,17 @@ _TABLE: Mapping[Callable[..., Any], tuple[str, ...]] = {
     _moved: (
         *(f"{name}{rank}D" for name in ("Cropping", "UpSampling", "ZeroPadding") for rank in (1, 2, 3)),
         "Flatten", "Masking", "Permute", "RepeatVector", "Reshape",
+    ),
+    _picture: (
+        "AugMix", "AutoContrast", "CenterCrop", "Equalization", "RandAugment", "Resizing", "Solarization",
+        *(
+            f"Random{change}"
+            for change in (
+                "Brightness", "ColorDegeneration", "ColorJitter", "Contrast", "Crop", "ElasticTransform", "Erasing",
+                "Flip", "GaussianBlur", "Grayscale", "Hue", "Invert", "Perspective", "Posterization", "Rotation",
+                "Saturation", "Sharpness", "Shear", "Translation", "Zoom",
+            )
+        ),
     ),
     _recurrent: ("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "GRU", "LSTM", "RNN", "SimpleRNN"),
     _prelu: ("PReLU",),

@@ -1,7 +1,7 @@
 """The losses of Keras: found by name, as `compile` would take them, and called on outputs and targets."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fanin.errors import InvalidValueError, ModelError, unknown_name
 
-__all__ = ["Criterion", "criterion", "loss_function", "loss_name"]
+__all__ = ["USUAL", "Criterion", "criterion", "loss_function", "loss_name"]
 
 Criterion = Callable[[Any, Any], Any]
 """From outputs and targets, tensors in any nesting, to one number."""
@@ -150,3 +150,14 @@ def _names(loss: Any) -> Iterator[str]:
         yield re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(loss).__name__).lower()
     elif loss is not None:
         yield str(getattr(loss, "__name__", type(loss).__name__))
+
+
+_SPARSE, _BINARY = keras.losses.SparseCategoricalCrossentropy, keras.losses.BinaryCrossentropy
+USUAL: Mapping[str, tuple[str, Any]] = {
+    "classes": ("sparse_categorical_crossentropy", _SPARSE(from_logits=True)),
+    "words": ("sparse_categorical_crossentropy", _SPARSE(from_logits=True)),
+    "shares": ("sparse_categorical_crossentropy", _SPARSE()),
+    "chance": ("binary_crossentropy", _BINARY()), "logit": ("binary_crossentropy", _BINARY(from_logits=True)),
+    "numbers": ("mean_squared_error", "mean_squared_error"),
+}  # fmt: skip
+"""By kind of outputs: the loss that is taken where none was given, with its name."""

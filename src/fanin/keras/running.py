@@ -11,6 +11,7 @@ from keras.src.backend.common.masking import get_keras_mask, set_keras_mask
 from keras.src.backend.common.variables import AutocastScope
 from numpy.typing import NDArray
 
+from fanin.errors import FaninError, ModelError, cause_of
 from fanin.keras.trace import Trace, call_arguments
 
 __all__ = ["Hook", "array_of", "arrays_of", "quietly", "run", "tensors_of"]
@@ -33,7 +34,11 @@ def quietly() -> Iterator[None]:
 
 
 def run(read: Trace, inputs: Sequence[Any], hook: Hook) -> list[Any]:
-    """Run the records on real values; what the model returns."""
+    """Run the records on real values; what the model returns.
+
+    Raises:
+        ModelError: If a step cannot be computed on them.
+    """
     known: dict[int, Any] = {}
     for symbol, value in zip(read.inputs, inputs, strict=True):
         known[id(symbol)] = hook(symbol, value)
@@ -53,7 +58,13 @@ def run(read: Trace, inputs: Sequence[Any], hook: Hook) -> list[Any]:
             if record.precision is not None:
                 stack.enter_context(AutocastScope(record.precision))
             args, kwargs = keras.tree.map_structure(real, (record.args, dict(record.kwargs)))
-            outputs = keras.tree.flatten(record.run(*args, **kwargs))
+            try:
+                outputs = keras.tree.flatten(record.run(*args, **kwargs))
+            except FaninError:
+                raise
+            except Exception as error:  # whatever the user's model raises on real numbers
+                told = f"{record.place or 'The model'} cannot be computed: {cause_of(error)}"
+                raise ModelError(told, given=type(error).__name__) from error
         for symbol, value in zip(record.outputs, outputs, strict=False):
             if symbol is not None:
                 known[id(symbol)] = hook(symbol, value)

@@ -21,14 +21,14 @@ from fanin.torch import trace
 from fanin.torch.calibration import calibrate
 from fanin.torch.examples import examples
 from fanin.torch.layouts import magnitudes, parameters, read, read_all, write
-from fanin.torch.losses import loss_function, own_loss
+from fanin.torch.losses import USUAL, loss_function, own_loss
 from fanin.torch.probe import observe, probe
 from fanin.torch.setup import setup
 from fanin.torch.trial import trial
 
 __all__ = [
-    "calibrate", "describe", "draw_", "examples", "fill", "is_sharded", "loss_function", "materialise", "observe",
-    "own_loss", "probe", "read", "setup", "trial", "values", "write",
+    "USUAL", "calibrate", "describe", "draw_", "examples", "fill", "is_sharded", "loss_function", "materialise",
+    "observe", "own_loss", "probe", "read", "setup", "trial", "values", "write",
 ]  # fmt: skip
 
 _CHUNK = 1 << 22

@@ -17,7 +17,7 @@ from fanin.errors import InvalidValueError, ModelError, unknown_name
 from fanin.initializers import parse_call
 from fanin.torch.running import arguments, preserved, tensors_of
 
-__all__ = ["Loss", "loss_function", "loss_of", "own_loss", "targets_of"]
+__all__ = ["USUAL", "Loss", "loss_function", "loss_of", "own_loss", "targets_of"]
 
 
 @dataclass(frozen=True)
@@ -188,3 +188,17 @@ def loss_function(loss: Any) -> Callable[[NDArray[Any] | tuple[NDArray[Any], ...
             return float(found(pytree.tree_map(tensor, outputs), pytree.tree_map(tensor, targets)))
 
     return compute
+
+
+def _of_words(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The cross-entropy where classes are on the last axis."""
+    return nn.functional.cross_entropy(outputs.movedim(-1, 1), targets)
+
+
+USUAL: Mapping[str, tuple[str, Any]] = {
+    "classes": ("cross_entropy", "cross_entropy"), "words": ("cross_entropy", _of_words),
+    "shares": ("cross_entropy", "cross_entropy"), "chance": ("binary_cross_entropy", "binary_cross_entropy"),
+    "logit": ("binary_cross_entropy_with_logits", "binary_cross_entropy_with_logits"),
+    "numbers": ("mse_loss", "mse_loss"),
+}  # fmt: skip
+"""By kind of outputs: the loss that is taken where none was given, with its name; PyTorch has none of shares."""
