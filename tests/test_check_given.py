@@ -3,7 +3,6 @@
 import math
 
 import jax
-import keras
 import pytest
 import torch
 from flax import nnx
@@ -60,39 +59,6 @@ def test_without_a_loss_one_is_taken_that_fits(end, targets, taken):
     found = fanin.check(nn.Sequential(network(), *end), X, targets, optimizer="adam(lr=0.01)")
     assert taken in found.notes[0]
     assert [each.code for each in found.findings if each.severity == "error"] == []
-
-
-@pytest.mark.parametrize("end", ["", "softmax"])
-def test_keras_without_a_loss(end):
-    model = keras.Sequential([
-        keras.Input((64,)), keras.layers.Dense(24, "relu"), keras.layers.Dense(3, end or None),
-    ])  # fmt: skip
-    found = fanin.check(model, X.numpy(), Y.numpy(), optimizer="adam(learning_rate=0.01)")
-    assert found.ok
-    assert f"for {'shares' if end else 'logits'}" in found.notes[0]
-
-
-def test_keras_pictures_that_are_turned_on_the_way():
-    model = keras.Sequential([
-        keras.Input((64,)), keras.layers.Reshape((8, 8, 1)), keras.layers.RandomFlip("horizontal"),
-        keras.layers.RandomRotation(0.02), keras.layers.Conv2D(8, 3, activation="relu"), keras.layers.Flatten(),
-        keras.layers.Dense(3),
-    ])  # fmt: skip
-    found = fanin.check(model, X.numpy(), Y.numpy(), optimizer="adam(learning_rate=0.01)")
-    assert found.ok
-    assert len(found.notes) == 1  # on the loss
-
-
-def test_a_keras_layer_that_takes_no_batch_while_it_is_trained():
-    class Cut(keras.layers.Layer):
-        """As Keras's random crop does where it is compiled for JAX."""
-
-        def call(self, x, training=False):
-            return x[:, : int(x.sum())] if training else x
-
-    model = keras.Sequential([keras.Input((64,)), Cut(name="cut"), keras.layers.Dense(3)])
-    with pytest.raises(ModelError, match="cannot be computed: "):
-        fanin.check(model, X.numpy(), Y.numpy())
 
 
 @pytest.mark.parametrize("end", [lambda outputs: outputs, jax.nn.sigmoid])

@@ -10,9 +10,11 @@ from sklearn.datasets import load_digits
 
 import fanin
 from fanin.doctor import Checkup
+from fanin.errors import ModelError
 
 DIGITS = load_digits()
 X = (DIGITS.data[:128] / 16).astype(np.float32)
+CLASSES = DIGITS.target[:128]
 ROWS = np.eye(10, dtype=np.float32)[DIGITS.target[:128]]
 
 
@@ -145,3 +147,36 @@ def test_class_numbers_behind_the_last_class_are_told_where_they_are_passed_over
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     found = fanin.check(model, X, DIGITS.target[:128] + shift, loss=loss, steps=5)
     assert found.findings[0].code == "targets-out-of-range"
+
+
+@pytest.mark.parametrize("end", ["", "softmax"])
+def test_without_a_loss_one_is_taken_that_fits(end: str) -> None:
+    model = keras.Sequential([
+        keras.Input((64,)), layers.Dense(24, "relu"), layers.Dense(10, end or None),
+    ])  # fmt: skip
+    found = fanin.check(model, X, CLASSES, optimizer="adam(learning_rate=0.01)")
+    assert found.ok
+    assert f"for {'shares' if end else 'logits'}" in found.notes[0]
+
+
+def test_pictures_that_are_turned_on_the_way() -> None:
+    model = keras.Sequential([
+        keras.Input((64,)), layers.Reshape((8, 8, 1)), layers.RandomFlip("horizontal"),
+        layers.RandomRotation(0.02), layers.Conv2D(8, 3, activation="relu"), layers.Flatten(),
+        layers.Dense(10),
+    ])  # fmt: skip
+    found = fanin.check(model, X, CLASSES, optimizer="adam(learning_rate=0.01)")
+    assert found.ok
+    assert len(found.notes) == 1  # on the loss
+
+
+def test_a_layer_that_takes_no_batch_while_it_is_trained() -> None:
+    class Cut(layers.Layer):
+        """As Keras's random crop does where it is compiled for JAX."""
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            return x[:, : int(x.sum())] if training else x
+
+    model = keras.Sequential([keras.Input((64,)), Cut(name="cut"), layers.Dense(10)])
+    with pytest.raises(ModelError, match="cannot be computed: "):
+        fanin.check(model, X, CLASSES)

@@ -56,12 +56,14 @@ class Cure:
 
 
 def redrawn(facts: Facts, paths: frozenset[str] | None = None) -> Plan:
-    """The plan of `auto` for a model, for all parameters or for some."""
+    """The plan of `auto` for a model, for all parameters that are trained or for some of them."""
+
+    def chosen(path: str) -> bool:
+        return path not in facts.setup.frozen and (paths is None or path in paths)
+
     whole = facts.recommended
-    if paths is None:
-        return whole
-    kept = tuple(e if e.param.path in paths else replace(e, init=None, reason="left as it is") for e in whole.entries)
-    return replace(whole, entries=kept)
+    kept = (e if chosen(e.param.path) else replace(e, init=None, reason="left as it is") for e in whole.entries)
+    return replace(whole, entries=tuple(kept))
 
 
 def drawn(plan: Plan) -> dict[str, Array]:

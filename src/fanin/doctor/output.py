@@ -1,6 +1,7 @@
 """Checks of what reaches the loss: by the values and the steps before it, not by the names of layers."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -9,11 +10,15 @@ from fanin.doctor.facts import Facts, ends_in_weights
 from fanin.doctor.ranges import RANGES, SLACK, outside, range_of, reach
 from fanin.doctor.rewards import (
     blind_to_outputs,
+    blind_to_pairs,
     blind_to_size,
     blind_to_targets,
+    floor_of,
+    is_for_shares,
     rewards_distance,
     rewards_right,
     uneven,
+    wants_logits,
 )
 from fanin.doctor.suspicions import Suspicion
 from fanin.records import Severity
@@ -32,6 +37,8 @@ _DEARER = 1e3
 """So many times as much an error may cost at one example as at another."""
 _FREE = 5.0
 """Logits that reach so far on both sides can say all that is to be said."""
+_FLOOR = 0.1
+"""A loss with labels that are smoothed a little falls further."""
 _CLASSES = 50
 """More different whole numbers are no classes."""
 
@@ -54,6 +61,22 @@ def broadcast_loss(facts: Facts) -> Iterator[Suspicion]:
             "Return one output for each example: the last step of a sequence (return_sequences=False, out[:, -1]), or "
             "a mean.", severity=severity, unproven=severity,
         )  # fmt: skip
+    elif _unknown(facts, blind_to_pairs):
+        severity = "error" if facts.trial is None or can_help(facts) else "warning"
+        yield Suspicion(
+            "the loss", "it looks at the targets, and is the same when each example gets another one's: every output "
+            "is compared with every target", "each output with its own target",
+            "Give both the same shape before they are subtracted: (n,) less (n, 1) is (n, n).",
+            severity=severity, unproven=severity,
+        )  # fmt: skip
+
+
+def _unknown(facts: Facts, asked: Callable[..., Any]) -> Any:
+    """What is found out about a loss of no known kind by giving it outputs; False where there is no such loss."""
+    y, output, loss = facts.targets, facts.output, facts.patient.loss
+    if facts.loss is not None or loss is None or y is None or output is None or not np.isfinite(y).all():
+        return False
+    return asked(loss, output.shape, y)
 
 
 def one_unit_softmax(facts: Facts) -> Iterator[Suspicion]:
@@ -135,10 +158,23 @@ def lone_shares(facts: Facts) -> Iterator[int]:
 
 def double_softmax(facts: Facts) -> Iterator[Suspicion]:
     """Shares where the loss wants logits and takes their softmax (or sigmoid) itself."""
+    floor = _unknown(facts, floor_of)
+    if floor > _FLOOR and not facts.endings:
+        yield Suspicion(
+            "the loss", f"the surest right answers still cost {floor:.0%} of what no answer costs, and surely wrong "
+            "ones cost no more than others", "a loss that falls to 0 as answers become sure",
+            "Look for a softmax or a sigmoid before a loss that takes it itself.",
+        )  # fmt: skip
     names = [name for name in facts.endings if name in ("softmax", "sigmoid")]
     repeated = len(names) > 1
     if not names or facts.endings[-1] not in ("softmax", "sigmoid"):
         return
+    if not repeated and _unknown(facts, wants_logits):
+        yield Suspicion(
+            facts.last, f"{_article(names[-1])}, and then a loss of logits, which answers between 0 and 1 leave high",
+            "logits, without an activation", f"Remove the {names[-1]} at the output: the loss takes it itself.",
+            Cure(cut=facts.before_last),
+        )  # fmt: skip
     if repeated or facts.takes == "logits":
         inside = facts.loss is not None and bool(facts.loss.inside)
         yield Suspicion(
@@ -227,6 +263,11 @@ def _shared_out(facts: Facts) -> Iterator[Suspicion]:
 def logits_into_probabilities(facts: Facts) -> Iterator[Suspicion]:
     """Numbers that are no probabilities (or no logarithms of any) for a loss that wants them."""
     output, takes = facts.output, facts.takes
+    if ends_in_weights(facts.info) and _unknown(facts, is_for_shares):
+        yield Suspicion(
+            facts.last, "outputs that nothing bounds, for a loss made for probabilities: it is least far beyond "
+            "the right answers", "probabilities", "End in a sigmoid.",
+        )  # fmt: skip
     if output is None or takes not in ("probabilities", "log-probabilities") or not np.isfinite(output).all():
         return
     if takes == "log-probabilities":
@@ -278,6 +319,8 @@ def _misled(facts: Facts) -> Iterator[Suspicion]:
     y, output, loss = facts.targets, facts.output, facts.patient.loss
     if facts.loss is not None or loss is None or y is None or output is None or not np.isfinite(y).all():
         return
+    if blind_to_pairs(loss, output.shape, y):
+        return  # a finding of its own
     if blind_to_targets(loss, output.shape, y):
         yield Suspicion(
             "the loss", "it is the same when each example gets another one's target",
@@ -295,7 +338,7 @@ def _misled(facts: Facts) -> Iterator[Suspicion]:
             "the loss", "it is the same for outputs ten times as large: it sees nothing but their signs",
             "a loss that tells numbers of different size apart", "Use a squared or absolute error for single numbers.",
         )  # fmt: skip
-    elif rewards_right(loss, output.shape, y) is False:
+    elif rewards_right(loss, output.shape, y, shares=facts.endings[-1:] == ("sigmoid",)) is False:
         yield Suspicion(
             "the loss", "right answers cost no less than an answer that is the same for all examples",
             "least for the right answers", "Look at how outputs and targets are put before the loss: their axes, "

@@ -1,6 +1,7 @@
 """Checks of the weights themselves: values that no training can start from, or that are on the wrong scale."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,9 @@ _NEAR = 1.5
 _ABSURD = 150.0
 """And by this one not even in a model that learns; a gain of .01, as for policies, is meant."""
 _ALIKE = ("max", "add", "mul")
-"""Steps that treat both of their inputs alike."""
+"""Steps that treat all of their inputs alike."""
+_OWN = ("input", "constant", "dropout")
+"""Steps of which no two give the same."""
 _WILD = 10.0
 """A loss so many times that of a constant answer is no start, whatever the first steps make of it."""
 
@@ -127,6 +130,16 @@ def _is_added(facts: Facts, path: str) -> bool:
 
 def repeated_weights(facts: Facts) -> Iterator[Suspicion]:
     """Layers that hold the same random numbers."""
+    twins = next(twin_weights(facts), None)
+    if twins is not None:
+        path, others = twins
+        yield Suspicion(
+            path, f"holds the same numbers as {', '.join(others[:3])}, and what is made with them meets again, made of "
+            "the same input: they stay the same", "numbers of its own",
+            "Do not set the seed again before each layer, and do not copy layers without drawing them again.",
+            Cure(plan=redrawn(facts, frozenset((path, *others)))), "warning", "warning",
+        )  # fmt: skip
+        return
     starts = {}
     for param in facts.used:
         values = facts.values(param.path)
@@ -134,29 +147,64 @@ def repeated_weights(facts: Facts) -> Iterator[Suspicion]:
         if first is not None:
             starts[param.path] = first
     repeated = {path: others for path, others in repeats(starts).items() if others}
-    twins = next(((p, each) for p, others in repeated.items() for each in others if _are_twins(facts, p, each)), None)
-    # Copies of a layer, as nn.TransformerEncoder makes them, do no harm to a model that learns; twins stay twins.
-    severity: Severity = "warning" if twins or facts.trial is None or can_help(facts) else "info"
-    for path, others in [(twins[0], twins[1:])] if twins else list(repeated.items())[:1]:
-        words = ", and both get the same input and meet again: they stay the same" if twins else ""
+    # Copies of a layer, as nn.TransformerEncoder makes them, do no harm to a model that learns.
+    severity: Severity = "warning" if facts.trial is None or can_help(facts) else "info"
+    for path, others in list(repeated.items())[:1]:
         yield Suspicion(
-            path, f"begins with the same random numbers as {', '.join(others[:3])}{words}", "numbers of its own",
+            path, f"begins with the same random numbers as {', '.join(others[:3])}", "numbers of its own",
             "Do not set the seed again before each layer, do not give two layers one initializer with a seed, and do "
             "not copy layers without drawing them again.", severity=severity, unproven=severity,
         )  # fmt: skip
 
 
-def _are_twins(facts: Facts, path: str, other: str) -> bool:
-    """Whether two weights make the same of the same input for one step that treats both alike, and so stay the same."""
-    uses = [facts.graph.used_by.get(each, ()) for each in (path, other)]
-    if [len(each) for each in uses] != [1, 1]:
-        return False
-    (one,), (two,) = uses
-    ops, users = facts.ops, [set(facts.graph.users[each]) for each in (one, two)]
-    meet = bool(users[0]) and users[0] == users[1] and all(ops[at].kind in _ALIKE for at in users[0])
-    pairs = list(zip(ops[one].params, ops[two].params, strict=False))
-    same = all(np.array_equal(facts.values(mine), facts.values(its)) for mine, its in pairs)
-    return meet and ops[one].inputs == ops[two].inputs and same
+def twin_weights(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Weights of branches that make the same of the same input, for a step that treats all of them alike.
+
+    Nothing ever tells such branches apart. A weight of the first one, and those of the others in its place.
+    """
+    keys = _shapes_of_work(facts)
+    for index, op in enumerate(facts.ops):
+        users = [facts.ops[each].kind for each in facts.graph.users[index]]
+        if op.kind in _ALIKE or (op.kind == "concat" and users and {*users} <= {"mean", "sum", "max"}):
+            branches: dict[int, list[int]] = {}
+            for source in dict.fromkeys(op.inputs):
+                branches.setdefault(keys[source], []).append(source)
+            for first, *rest in branches.values():
+                own = _params_of(facts, first)
+                same = [paths for each in rest if _hold_alike(facts, own, paths := _params_of(facts, each))]
+                at = next((at for at, path in enumerate(own) if _is_random(facts, path)), None)
+                others = () if at is None else tuple(paths[at] for paths in same if paths[at] != own[at])
+                if at is not None and others:
+                    yield own[at], others
+
+
+def _shapes_of_work(facts: Facts) -> list[int]:
+    """A number for each step: the same for two that do the same with the same inputs, but for the weights' values."""
+    numbers: dict[Any, int] = {}
+    found: list[int] = []
+    for index, op in enumerate(facts.ops):
+        alone = index if op.kind in _OWN else -1
+        key = (op.kind, op.name, op.value, op.shape, len(op.params), tuple(found[each] for each in op.inputs), alone)
+        found.append(numbers.setdefault(key, len(numbers)))
+    return found
+
+
+def _params_of(facts: Facts, index: int) -> list[str]:
+    """The parameters that a step's output is made with, in executed order."""
+    return [path for each in (*facts.before(index), index) for path in facts.ops[each].params if path in facts.params]
+
+
+def _hold_alike(facts: Facts, paths: list[str], others: list[str]) -> bool:
+    """Whether parameters hold the same numbers, one by one."""
+    pairs = list(zip(paths, others, strict=False))
+    return len(paths) == len(others) and all(
+        one == two or np.array_equal(facts.values(one), facts.values(two)) for one, two in pairs
+    )
+
+
+def _is_random(facts: Facts, path: str) -> bool:
+    """Whether it is a weight whose numbers differ, so that nobody else has them by chance."""
+    return is_weight(facts.params[path]) and facts.values(path).size > 1 and np.ptp(facts.values(path)) > 0
 
 
 def weights_too_small(facts: Facts) -> Iterator[Suspicion]:

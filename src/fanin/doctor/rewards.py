@@ -5,6 +5,7 @@ it prefers right answers in none of the ways in which they can be put.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from fanin.doctor.losses import answers, class_axes
 
 __all__ = [
-    "blind_below", "blind_to_outputs", "blind_to_size", "blind_to_targets", "leaves_out", "rewards_distance",
-    "rewards_right", "uneven",
+    "blind_below", "blind_to_outputs", "blind_to_pairs", "blind_to_size", "blind_to_targets", "floor_of",
+    "is_for_shares", "leaves_out", "rewards_distance", "rewards_right", "uneven", "wants_logits",
 ]  # fmt: skip
 
 Array = NDArray[Any]
@@ -27,6 +28,10 @@ _SURE = 4.0
 """The logit of a confident answer."""
 _SHARE = 0.9
 """Its probability."""
+_WAYS = ((_SURE, 0.0), (_SHARE - 0.5, 0.5), (0.5, 0.5))
+"""Yes and no as logits, as probabilities, and as 1 and 0: how far from the middle, and where that is."""
+_SURER = (4.0, 8.0, 16.0, 32.0)
+"""Logits of answers that grow ever surer."""
 _FAR = (1.0, 10.0, 100.0)
 """How many standard deviations an answer is off."""
 _SAME = 1e-5
@@ -40,13 +45,14 @@ _TRIED = 64
 """Examples whose answers are spoiled one by one."""
 
 
-def rewards_right(function: Function, shape: tuple[int, ...], targets: Array) -> bool | None:
+def rewards_right(function: Function, shape: tuple[int, ...], targets: Array, *, shares: bool = False) -> bool | None:
     """Whether right answers for classes, for yes and no or for shares cost less than any answer that ignores the input.
 
     Args:
         function: From outputs and targets to the loss.
         shape: Of the outputs.
         targets: Of the batch.
+        shares: Whether the outputs are known to be probabilities of yes, and not logits or distances.
 
     Returns:
         None where targets are something else, or the loss cannot be computed of made-up outputs.
@@ -60,7 +66,7 @@ def rewards_right(function: Function, shape: tuple[int, ...], targets: Array) ->
     """
     if len(targets) < _FEWEST or not np.ptp(targets, axis=0).any():
         return None
-    found = [_is_best(function, right, others, targets) for right, others in _put(shape, targets)]
+    found = [_is_best(function, right, others, targets) for right, others in _put(shape, targets, bounded=shares)]
     known = [each for each in found if each is not None]
     return any(known) if known else None
 
@@ -90,14 +96,14 @@ def _costs(function: Function, outputs: Iterable[Floats], targets: Array) -> lis
     return known if len(known) == len(found) else None
 
 
-def _put(shape: tuple[int, ...], targets: Array) -> Iterator[tuple[Floats, list[Floats]]]:
+def _put(shape: tuple[int, ...], targets: Array, bounded: bool) -> Iterator[tuple[Floats, list[Floats]]]:
     """Right answers as outputs, in each way in which they can be put, with those that are the same for all examples."""
     kinds = np.unique(targets)
     if targets.size == np.prod(shape) and len(kinds) == 2:
         yes = (targets == kinds[1]).astype(np.float64).reshape(shape)
-        for sign in (1.0, -1.0):  # a distance is small where the answer is yes
+        for sign in (1.0,) if bounded else (1.0, -1.0):  # a distance is small where the answer is yes
             signed = sign * (2 * yes - 1)
-            for size, middle in ((_SURE, 0.0), (_SHARE - 0.5, 0.5), (0.5, 0.5)):
+            for size, middle in _WAYS[bounded:]:
                 constants = [np.full(shape, middle + size * each) for each in (-1.0, 0.0, 1.0)]
                 yield middle + size * signed, constants
     if targets.shape == shape and (targets >= 0).all() and np.allclose(targets.sum(axis=-1), 1, atol=1e-3):
@@ -126,6 +132,80 @@ def _classes(shape: tuple[int, ...], axis: int, targets: Array) -> Iterator[tupl
     )
     for put in ways:
         yield put(right), [put(each) for each in alike]
+
+
+def floor_of(function: Function, shape: tuple[int, ...], targets: Array) -> float:
+    """What the surest right answers still cost, over what logits of 0 cost; 0 where that is nothing, or not known.
+
+    A loss of logits falls to 0 as right answers grow sure, and grows without end for wrong ones. One that squashes
+    them twice stops on both sides.
+
+    Example:
+        >>> y = np.array([0, 1, 1, 0, 1, 1, 0, 1])
+        >>> once = lambda z, y: float(np.logaddexp(0, (1 - 2 * y) * z).mean())
+        >>> floor_of(once, (8,), y) < 1e-9, round(floor_of(lambda z, y: once(1 / (1 + np.exp(-z)), y), (8,), y), 2)
+        (True, 0.54)
+    """
+    hot = _logits_of(shape, targets)
+    if hot is None:
+        return 0.0
+    found = _costs(function, (sure * hot for sure in (0.0, *_SURER, -_SURER[-2], -_SURER[-1])), targets)
+    if found is None:
+        return 0.0
+    unsure, *right, wrong, wronger = found
+    falls = all(one >= two for one, two in pairwise((unsure, *right))) and right[-1] < unsure < wronger
+    flat = abs(right[-1] - right[-2]) <= _SAME * unsure and abs(wronger - wrong) <= _SAME * unsure
+    return right[-1] / unsure if falls and flat else 0.0
+
+
+def _logits_of(shape: tuple[int, ...], targets: Array) -> Floats | None:
+    """Right answers as 1 and -1, or 1 and 0 for classes; None where targets are something else."""
+    kinds = np.unique(targets)
+    if targets.size == np.prod(shape) and len(kinds) == 2 and kinds.tolist() == [0, 1]:
+        return (2.0 * targets - 1).reshape(shape)
+    axes = class_axes(shape, targets) if np.issubdtype(targets.dtype, np.integer) and targets.shape != shape else ()
+    for axis in axes:
+        places = shape[:axis] + shape[axis + 1 :]
+        return np.moveaxis(np.eye(shape[axis])[targets.reshape(places)], -1, axis)
+    return None
+
+
+def wants_logits(function: Function, shape: tuple[int, ...], targets: Array) -> bool:
+    """Whether a loss cannot fall far as long as answers lie between 0 and 1, and falls to nothing beyond.
+
+    Example:
+        >>> y = np.array([0, 1, 1, 0, 1, 1, 0, 1])
+        >>> wants_logits(lambda z, y: float(np.logaddexp(0, (1 - 2 * y) * z).mean()), (8,), y)
+        True
+    """
+    hot = _logits_of(shape, targets)
+    if hot is None:
+        return False
+    found = _costs(function, (hot.clip(0), _SURER[-1] * hot, 0 * hot), targets)
+    return found is not None and found[2] > found[0] > 0.1 * found[2] and 0 <= found[1] < 0.01 * found[0]
+
+
+def is_for_shares(function: Function, shape: tuple[int, ...], targets: Array) -> bool:
+    """Whether a loss of yes and no is made for probabilities, and is led astray by outputs beyond 0 and 1.
+
+    Right answers cost least as 0 and 1, not as logits; and beyond 1 they cost less than nothing.
+
+    Example:
+        >>> y = np.array([0, 1, 0, 0, 1, 0, 0, 1])
+        >>> is_for_shares(lambda out, y: 1 - 2 * float((out * y).sum() / (out.sum() + y.sum())), (8,), y)
+        True
+        >>> is_for_shares(lambda out, y: float(((out - y) ** 2).mean()), (8,), y)
+        False
+    """
+    hot = _logits_of(shape, targets) if targets.size == np.prod(shape) else None
+    if hot is None:
+        return False
+    yes = (hot + 1) / 2
+    found = _costs(function, (yes, 10 * yes, np.full(shape, 0.5), _SURE * hot, np.full(shape, _SURE)), targets)
+    if found is None:
+        return False
+    exact, beyond, unsure, logits, alike = found
+    return beyond < exact < unsure and logits >= alike
 
 
 def leaves_out(function: Function, outputs: Array, targets: Array, where: NDArray[np.bool_], axis: int) -> bool:
@@ -195,6 +275,24 @@ def blind_to_targets(function: Function, shape: tuple[int, ...], targets: Array)
     return len(known) == len(costs) and bool(np.ptp(known) <= _ROUNDING * abs(known[0]))
 
 
+def blind_to_pairs(function: Function, shape: tuple[int, ...], targets: Array) -> bool:
+    """Whether a loss looks at numbers to be reached, but not at which example each belongs to: all meet all.
+
+    Example:
+        >>> y = np.arange(8.0)[:, None]
+        >>> blind_to_pairs(lambda out, y: float(((out[:, 0] - y) ** 2).mean()), (8, 1), y)
+        True
+    """
+    if targets.size != np.prod(shape) or not np.issubdtype(targets.dtype, np.floating):
+        return False
+    drawn = np.random.default_rng(0).uniform(0.1, 0.9, shape)
+    found = _costs(function, (drawn,), targets), _costs(function, (drawn,), 2 * targets + 1)
+    differs = (
+        found[0] is not None and found[1] is not None and abs(found[1][0] - found[0][0]) > _SAME * abs(found[0][0])
+    )
+    return differs and blind_to_targets(function, shape, targets)
+
+
 def blind_to_size(function: Function, shape: tuple[int, ...], targets: Array) -> bool:
     """Whether it is all the same to a loss how large single numbers are that should equal targets of many sizes.
 
@@ -226,7 +324,7 @@ def blind_below(function: Function, shape: tuple[int, ...], targets: Array) -> f
     if found is None:
         return 0.0
     right, cut, far = found
-    return below if far > right and cut - right <= _SAME * (far - right) else 0.0
+    return below if far > right and abs(cut - right) <= _SAME * (far - right) else 0.0
 
 
 def uneven(function: Function, shape: tuple[int, ...], targets: Array) -> tuple[float, int]:

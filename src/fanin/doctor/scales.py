@@ -27,6 +27,8 @@ def ratios_of(facts: "Facts") -> dict[str, float]:
         param = entry.param
         if entry.init is None or not is_weight(param) or facts.values(param.path).size < 2:
             continue
+        if param.path in facts.setup.frozen:  # trained elsewhere, or a finding of its own
+            continue
         if _is_normalised(facts, param.path) or _suits_its_input(facts, entry):
             continue
         expected = expected_stddev(param, law_of(param, entry.init), entry.scales)

@@ -25,6 +25,8 @@ _FAR = 1e6
 """By so much nothing is left in float16, and little in float32."""
 _ALIKE, _DIFFERENT = 0.995, 0.9
 """Cosine of outputs that can hardly be told apart, and of inputs that can."""
+_SAME = 1e-6
+"""Relative; less is rounding."""
 _DROPPED = 0.8
 _NOTHING = 1e-5
 """Share of a signal that rounding leaves where it cancels."""
@@ -174,20 +176,39 @@ def collapsed_inputs(facts: Facts) -> Iterator[Suspicion]:
     if not known or min(known) > _DIFFERENT:
         return
     lost = is_collapsed(facts) and is_still(facts)
+    blind = lost and _answers_alike(facts)
     for index in sorted({*facts.hidden, *(facts.graph.heads if lost else ())}):
         if facts.vitals.cosine[index] > _ALIKE:
             yield Suspicion(
                 facts.place(index), f"two examples' outputs have a cosine of {facts.vitals.cosine[index]:.4f} here, at "
                 f"the input of {min(known):.2f}", "outputs that differ as inputs do",
                 "Initialise for the edge of chaos (fanin.init); or look for what takes away all that differs.",
-                Cure(plan=redrawn(facts)), "warning", "warning" if lost else None,
+                Cure(plan=redrawn(facts)), "warning", "error" if blind else "warning" if lost else None,
             )  # fmt: skip
             return
 
 
+def _answers_alike(facts: Facts) -> bool:
+    """Whether a model gives the same answer for all examples, up to rounding, even after it was trained."""
+    found = [each for each in ([] if facts.trial is None else facts.trial.outputs) if each.ndim and len(each) > 1]
+    return bool(found) and all(
+        bool(np.isfinite(each).all()) and np.ptp(each, axis=0).max() <= _SAME * np.abs(each).max() for each in found
+    )
+
+
 def vanishing_signal(facts: Facts) -> Iterator[Suspicion]:
-    """A signal that shrinks layer by layer."""
+    """A signal that shrinks layer by layer, or of which nothing reaches the head of a model that does not learn."""
     yield from _drift(facts, facts.vitals.signal_rms, facts.way, "signal", "shrinks")
+    sizes = facts.vitals.signal_rms
+    for head in facts.graph.heads:
+        heard = max((sizes[each] for each in facts.ops[head].inputs), default=1.0)
+        if heard < _NOTHING and is_still(facts):
+            yield Suspicion(
+                facts.place(head), f"what it gets is of size {heard:.3g}", "a size of about 1",
+                "Look for a function or a factor before it that takes nearly everything away.",
+                Cure(plan=redrawn(facts)), "warning", "warning",
+            )  # fmt: skip
+            return
 
 
 def exploding_signal(facts: Facts) -> Iterator[Suspicion]:

@@ -42,12 +42,14 @@ def frozen_parameters(facts: Facts) -> Iterator[Suspicion]:
     elif facts.setup.frozen:
         told = audit(replace(facts.info, params=tuple(frozen)), facts.values)
         drawn = [line.path for line in told.lines if line.looks_like and facts.params[line.path].axes]
+        weights = sum(is_weight(param) for param in frozen)
+        most = 2 * len(drawn) > weights  # a trained layer may look like a random one
         known = f"; {len(drawn)} of them look as they were drawn" if drawn else ""
         unproven: Severity = "warning" if facts.trial is None or can_help(facts) else "info"
         yield Suspicion(
             (drawn or facts.setup.frozen)[0], f"{len(facts.setup.frozen)} parameters are not trained{known}",
             "frozen layers hold trained weights", "If these layers hold random weights, train them as well.",
-            Cure(thaw=True), *(("warning", unproven, "error") if drawn else ("info", "info", "warning")),
+            Cure(thaw=True), *(("warning", unproven, "error") if most else ("info", "info", "warning")),
         )  # fmt: skip
 
 
