@@ -166,6 +166,46 @@ class Last(nn.Module):
         return self.head(self.states(x)[0][:, -1])
 
 
+class Experts(nn.Module):
+    """The mean of small experts, each made after a seed is set: to one number or to its own."""
+
+    def __init__(self, apart):
+        super().__init__()
+        self.experts = nn.ModuleList()
+        for seed in range(8):
+            torch.manual_seed(seed if apart else 0)
+            self.experts.append(nn.Sequential(nn.Linear(1, 2), nn.Tanh(), nn.Linear(2, 1)))
+
+    def forward(self, x):
+        return torch.stack([expert(x) for expert in self.experts]).mean(0)
+
+
+class Near(nn.Module):
+    """How near an input is to some centres, and a readout."""
+
+    def __init__(self, narrow):
+        super().__init__()
+        self.centres, self.head, self.narrow = nn.Parameter(torch.randn(30, 64)), nn.Linear(30, 10), narrow
+
+    def forward(self, x):
+        return self.head(torch.exp(-self.narrow * (x[:, None] - self.centres).square().sum(-1)))
+
+
+class First(nn.Module):
+    """An encoder behind a token of its own, which alone is read: with its axes as they are, or exchanged."""
+
+    def __init__(self, batch_first):
+        super().__init__()
+        self.token = nn.Parameter(0.02 * torch.randn(1, 1, 16))
+        self.wide = nn.Linear(8, 16)
+        self.encoder = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=batch_first)
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x):
+        tokens = torch.cat([self.token.expand(len(x), -1, -1), self.wide(x.reshape(-1, 8, 8))], 1)
+        return self.head(self.encoder(tokens)[:, 0])
+
+
 class Own(nn.Module):
     """Returns its loss with its outputs, as the models of transformers do."""
 
@@ -242,6 +282,29 @@ def test_a_draw_that_is_the_only_way_from_an_encoder_that_something_else_trains(
     assert codes(found) == ([] if passed else ["gradient-blocked"])
     if not passed:
         assert "the only way from encode to the output" in found.findings[0].observed
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_whole_branches_of_one_seed(apart):
+    x = torch.linspace(-3, 3, 120)[:, None]
+    found = fanin.check(Experts(apart), x, torch.sin(2 * x), loss="mse_loss", optimizer="adam(lr=0.03)")
+    assert codes(found)[:1] == ([] if apart else ["repeated-weights"])
+    if not apart:
+        assert found.findings[0].where == "experts.0.0.weight"
+        assert "meets again" in found.findings[0].observed
+
+
+@pytest.mark.parametrize("narrow", [0.003, 0.4])
+def test_features_that_nothing_is_near_to(narrow):
+    found = checked(lambda: Near(narrow))
+    assert codes(found)[:1] == ([] if narrow < 0.1 else ["vanishing-signal"])
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_an_answer_that_is_the_same_for_all_examples_is_a_fault(batch_first):
+    found = checked(lambda: First(batch_first))
+    errors = [each.code for each in found.findings if each.severity == "error"]
+    assert errors == ([] if batch_first else ["collapsed-inputs"])
 
 
 @pytest.mark.parametrize(("kind", "code"), [(nn.LSTM, "dead-units"), (nn.GRU, "saturated-units")])

@@ -8,11 +8,15 @@ from torch.nn import functional
 from fanin.doctor.rewards import (
     blind_below,
     blind_to_outputs,
+    blind_to_pairs,
     blind_to_size,
     blind_to_targets,
+    floor_of,
+    is_for_shares,
     rewards_distance,
     rewards_right,
     uneven,
+    wants_logits,
 )
 
 RNG = np.random.default_rng(5)
@@ -82,6 +86,9 @@ def test_a_sound_loss_is_trusted(name):
     assert not blind_to_targets(loss, shape, targets)
     assert blind_below(loss, shape, targets) == 0
     assert uneven(loss, shape, targets)[0] < 1000
+    assert not blind_to_pairs(loss, shape, targets)
+    assert not is_for_shares(loss, shape, targets)
+    assert floor_of(loss, shape, targets) < 0.1
 
 
 @pytest.mark.parametrize(("function", "shape", "targets"), [
@@ -92,6 +99,45 @@ def test_a_sound_loss_is_trusted(name):
 ], ids=["noughts", "axes", "other labels", "sign"])  # fmt: skip
 def test_a_loss_that_does_not_ask_for_right_answers(function, shape, targets):
     assert rewards_right(of_torch(function), shape, targets) is False
+
+
+def overlap(p, y):
+    """Dice of probabilities."""
+    return 1 - (2 * (p * y).sum() + 1) / (p.sum() + y.sum() + 1)
+
+
+def test_a_loss_that_squashes_twice_has_a_floor():
+    """The oracle: sigmoids of 0 and 1 in the cross-entropy, over the cross-entropy of a half."""
+    twice = of_torch(lambda z, y: functional.binary_cross_entropy_with_logits(z.sigmoid(), y))
+    sure = np.mean(np.where(YES == 1, np.log1p(np.exp(-1.0)), np.log(2.0)))
+    unsure = np.mean(np.where(YES == 1, np.log1p(np.exp(-0.5)), np.log1p(np.exp(0.5))))
+    assert floor_of(twice, (COUNT,), YES) == pytest.approx(sure / unsure, rel=1e-4)
+    shares = of_torch(lambda z, y: functional.cross_entropy(z.softmax(1), y))
+    assert floor_of(shares, (COUNT, KINDS), CLASSES) == pytest.approx(
+        np.log1p(3 * np.exp(-1.0)) / np.log(KINDS), rel=1e-4
+    )
+
+
+def test_what_a_loss_takes_shows_in_answers_between_0_and_1_and_beyond():
+    assert is_for_shares(of_torch(overlap), (COUNT,), YES)
+    assert not is_for_shares(of_torch(functional.mse_loss), (COUNT,), YES)
+    assert not wants_logits(of_torch(overlap), (COUNT,), YES)
+    assert wants_logits(of_torch(functional.binary_cross_entropy_with_logits), (COUNT,), YES)
+    assert wants_logits(of_torch(focal), (COUNT, KINDS), CLASSES)
+    assert not wants_logits(of_torch(functional.mse_loss), (COUNT,), YES)
+
+
+def test_a_turned_sign_shows_where_outputs_are_probabilities():
+    turned = of_torch(lambda p, y: 1 - overlap(p, y))
+    assert rewards_right(turned, (COUNT,), YES) is True  # as a distance, for all that is known
+    assert rewards_right(turned, (COUNT,), YES, shares=True) is False
+    assert rewards_right(of_torch(overlap), (COUNT,), YES, shares=True) is True
+
+
+def test_outputs_that_meet_all_targets():
+    crossed = of_torch(lambda z, y: (z[:, 0] - y).square().mean())
+    assert blind_to_pairs(crossed, (COUNT, 1), NUMBERS)
+    assert not blind_to_pairs(of_torch(lambda z, y: z.square().mean()), (COUNT, 1), NUMBERS)
 
 
 def test_what_cannot_be_judged_is_not():
