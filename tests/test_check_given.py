@@ -43,6 +43,27 @@ class Heads(nn.Module):
 
 
 SIZE = X[:, 20:21]
+
+
+@pytest.mark.parametrize("squashed", [False, True])
+def test_one_of_several_outputs_that_ends_before_its_targets(squashed):
+    class Critic(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body, self.actor, self.critic = network(16), nn.Linear(16, 4), nn.Linear(16, 1)
+
+        def forward(self, x):
+            h = torch.tanh(self.body(x))
+            value = self.critic(h)
+            return self.actor(h), torch.tanh(value) if squashed else value
+
+    def loss(outputs, returns):
+        scores, value = outputs
+        return functional.mse_loss(value, returns) + 0.01 * (scores.softmax(-1) * scores.log_softmax(-1)).sum(-1).mean()
+
+    assert warned(Critic(), X, 20 * SIZE, loss, "adam(lr=0.03)") == ["targets-out-of-range"] * squashed
+
+
 COUNTS = (X[:, 20] * 16).round().long()
 
 

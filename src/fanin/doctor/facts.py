@@ -42,7 +42,8 @@ class Patient:
         example: What the model is called with; arrays, however nested.
         targets: Of the batch; None where none were given, or they are not one array.
         values: From a parameter's path to its values.
-        loss: From outputs and targets to the loss; None where none was given, or there are no targets.
+        loss: From outputs (an array, or a tuple of several) and targets to the loss; None where none was given, or
+            there are no targets.
         train: None where nothing is to be trained.
         refusal: The error of a loss that does not take the model's outputs.
         seed: Of the weights that cures draw.
@@ -56,7 +57,7 @@ class Patient:
     example: Any
     targets: Array | None
     values: Callable[[str], Array]
-    loss: Callable[[Array, Array], float] | None = None
+    loss: Callable[[Any, Array], float] | None = None
     train: Train | None = None
     refusal: ModelError | None = None
     seed: int = 0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fanin.doctor.losses import answers, class_axes
 
 __all__ = [
-    "blind_below", "blind_to_outputs", "blind_to_pairs", "blind_to_size", "blind_to_targets", "floor_of",
+    "asks_beyond", "blind_below", "blind_to_outputs", "blind_to_pairs", "blind_to_size", "blind_to_targets", "floor_of",
     "is_for_shares", "leaves_out", "rewards_distance", "rewards_right", "uneven", "wants_logits",
 ]  # fmt: skip
 
@@ -144,7 +144,7 @@ def floor_of(function: Function, shape: tuple[int, ...], targets: Array) -> floa
         >>> y = np.array([0, 1, 1, 0, 1, 1, 0, 1])
         >>> once = lambda z, y: float(np.logaddexp(0, (1 - 2 * y) * z).mean())
         >>> floor_of(once, (8,), y) < 1e-9, round(floor_of(lambda z, y: once(1 / (1 + np.exp(-z)), y), (8,), y), 2)
-        (True, 0.54)
+        (True, 0.69)
     """
     hot = _logits_of(shape, targets)
     if hot is None:
@@ -306,6 +306,30 @@ def blind_to_size(function: Function, shape: tuple[int, ...], targets: Array) ->
     drawn = np.random.default_rng(0).normal(size=shape)
     found = _costs(function, (factor * drawn for factor in (1.0, 3.0, 10.0)), targets)
     return found is not None and bool(np.ptp(found) <= _SAME * abs(found[0]))
+
+
+def asks_beyond(
+    function: Callable[[Any, Array], float], outputs: tuple[Array, ...], at: int, y: Array, low: float, high: float
+) -> bool:
+    """Whether a loss of several outputs is least where one of them reaches targets outside of a range.
+
+    Args:
+        at: Which one; it has as many numbers as the targets.
+        y: The targets.
+
+    Example:
+        >>> y, two = np.array([-3.0, 0.0, 3.0]), (np.zeros(3), np.zeros((3, 2)))
+        >>> loss = lambda outputs, y: float(((outputs[0] - y) ** 2).mean() + outputs[1].mean())
+        >>> asks_beyond(loss, two, 0, y, -1.0, 1.0)
+        True
+    """
+
+    def alone(output: Array, targets: Array) -> float:
+        return function((*outputs[:at], output, *outputs[at + 1 :]), targets)
+
+    wanted = y.astype(np.float64).reshape(outputs[at].shape)
+    found = _costs(alone, (wanted, wanted.clip(low, high)), y)
+    return found is not None and found[1] - found[0] > _SAME * abs(found[0])
 
 
 def blind_below(function: Function, shape: tuple[int, ...], targets: Array) -> float:

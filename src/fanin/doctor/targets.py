@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fanin.doctor.cures import Cure
+from fanin.doctor.cures import Cure, can_help
 from fanin.doctor.facts import Facts
 from fanin.doctor.losses import identified
-from fanin.doctor.ranges import outside, reach
-from fanin.doctor.rewards import blind_below, leaves_out
+from fanin.doctor.ranges import outside, range_of, reach
+from fanin.doctor.rewards import asks_beyond, blind_below, leaves_out
 from fanin.doctor.suspicions import Suspicion
+from fanin.records import Severity
 
 __all__ = ["targets_out_of_range"]
 
@@ -20,6 +21,7 @@ __all__ = ["targets_out_of_range"]
 def targets_out_of_range(facts: Facts) -> Iterator[Suspicion]:
     """Targets that no output can reach."""
     yield from _missing_classes(facts)
+    yield from _one_of_several(facts)
     y, takes = facts.targets, facts.takes
     if facts.loss is None and y is not None and facts.output is not None and facts.patient.loss is not None:
         below = blind_below(facts.patient.loss, facts.output.shape, y)
@@ -45,6 +47,25 @@ def targets_out_of_range(facts: Facts) -> Iterator[Suspicion]:
             "Bring the targets into that range, or let the output be linear.",
             Cure(cut=facts.before_last, targets=True) if takes == "values" else None,
         )  # fmt: skip
+
+
+def _one_of_several(facts: Facts) -> Iterator[Suspicion]:
+    """An output beside others that ends before the targets do, as a value that is squashed beside an actor's scores."""
+    y, loss, outputs = facts.targets, facts.patient.loss, facts.vitals.outputs
+    if y is None or loss is None or not 1 < len(outputs) == len(facts.info.outputs) or y.dtype.kind != "f":
+        return
+    for at, index in enumerate(facts.info.outputs):
+        low, high = range_of(facts, index)
+        beyond = outside(y, low, high)
+        ends = facts.ops[index].kind == "activation" and outputs[at].size == y.size
+        if ends and beyond > 0 and asks_beyond(loss, outputs, at, y, low, high):
+            severity: Severity = "error" if facts.trial is None or can_help(facts) else "warning"
+            yield Suspicion(
+                facts.place(index), f"targets from {y.min():.4g} to {y.max():.4g} for an output between {low:g} and "
+                f"{high:g}: {beyond:.0%} of them cannot be reached", f"targets between {low:g} and {high:g}",
+                f"Remove the {facts.ops[index].name} at that output, or bring the targets into that range.",
+                severity=severity, unproven=severity,
+            )  # fmt: skip
 
 
 def _missing_classes(facts: Facts) -> Iterator[Suspicion]:
