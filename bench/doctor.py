@@ -9,7 +9,7 @@ codes that are right, the first that was named, and all of severity error and wa
 intervals over runs: how often each cause was named first (recall), how often it was right where it was named first
 (precision), and how many healthy networks have an error or a warning. A check that raises names nothing.
 
-With --part 2, 3, 4 or 5 that part of `corpus` is taken; its causes were settled before any doctor had seen its cases.
+With --part 2 to 6 that part of `corpus` is taken; its causes were settled before any doctor had seen its cases.
 With --validate nothing is checked: each network is trained to show that the corpus holds what it says.
 With --docs nothing is run: the kept results are written into docs/check.md.
 """
@@ -153,7 +153,7 @@ def show_verdicts(verdicts: Iterable[Verdict], as_json: bool) -> list[Verdict]:
     return rows
 
 
-NAMES = ("", "_second", "_third", "_fourth", "_fifth")
+NAMES = ("", "_second", "_third", "_fourth", "_fifth", "_sixth")
 """What the kept results of a part are called."""
 KEPT = {
     "doctor": "the corpus that the checks were made with",
@@ -166,6 +166,8 @@ KEPT = {
     "doctor_fifth_before": "a fifth one, of ordinary questions, by somebody who had the list of checks alone: "
     "before anything was mended",
     "doctor_fifth": "the same after it was mended",
+    "doctor_sixth_before": "a sixth one, made as the fifth: before anything was mended",
+    "doctor_sixth": "the same after it was mended",
 }
 """The kept results that docs/check.md shows, and what they are of."""
 

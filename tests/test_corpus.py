@@ -16,7 +16,7 @@ start(None)
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
 import keras  # noqa: E402
-from corpus import CODES, FILES, PARTS, Case, cases, keras_fifth_networks, mend  # noqa: E402
+from corpus import CODES, FILES, PARTS, Case, cases, keras_fifth_networks, keras_sixth_networks, mend  # noqa: E402
 from corpus.validate import quality, seed_all, split  # noqa: E402
 
 CASES = {fw: tuple(case for part in range(len(PARTS)) for case in cases(fw, part + 1)) for fw in FILES}
@@ -30,7 +30,10 @@ def outputs(case: Case) -> Any:
     if case.framework == "keras":
         with keras.StatelessScope(initialize_variables=False):  # drawing each shape's first values is what takes long
             given = [keras.KerasTensor(part.shape, str(part.dtype)) for part in parts]
-            return case.build().compute_output_spec(given if len(given) > 1 else given[0])
+            model = case.build()
+            if type(model).build is not keras.Model.build and not model.built:  # a subclass that makes weights there
+                model.build(given[0].shape)
+            return model.compute_output_spec(given if len(given) > 1 else given[0])
     seed_all(case.framework, 0)
     built = case.build()
     with torch.no_grad():
@@ -47,7 +50,8 @@ def first(found: Any) -> Any:
 @pytest.fixture(autouse=True)
 def _forget_what_was_not_drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Or Keras would draw it after the next such scope. What was not drawn cannot be trained either."""
-    monkeypatch.setattr(keras_fifth_networks, "pretrain", lambda base: None)
+    for networks in (keras_fifth_networks, keras_sixth_networks):
+        monkeypatch.setattr(networks, "pretrain", lambda model: None)
     yield
     keras.utils.clear_session(free_memory=False)
 

@@ -22,7 +22,9 @@ FOURTH = {"torch": ("torch_fourth",), "keras": ("keras_fourth",)}
 """And again, after the third; questions were taken as they came, also where they look hard."""
 FIFTH = {"torch": ("torch_fifth",), "keras": ("keras_fifth",)}
 """And again, after the fourth, of ordinary questions, by somebody who had the list of checks alone."""
-PARTS = (FILES, SECOND, THIRD, FOURTH, FIFTH)
+SIXTH = {"torch": ("torch_sixth",), "keras": ("keras_sixth",)}
+"""And again, in the same way as the fifth, after that."""
+PARTS = (FILES, SECOND, THIRD, FOURTH, FIFTH, SIXTH)
 CODES = frozenset((
     "uninitialised-weights", "non-finite-weights", "zero-weights", "identical-units", "repeated-weights",
     "weights-too-small", "weights-too-large", "tied-scale", "output-activation", "double-softmax", "one-unit-softmax",
