@@ -121,6 +121,7 @@ def test_a_loss_that_squashes_twice_has_a_floor():
 def test_what_a_loss_takes_shows_in_answers_between_0_and_1_and_beyond():
     assert is_for_shares(of_torch(overlap), (COUNT,), YES)
     assert not is_for_shares(of_torch(functional.mse_loss), (COUNT,), YES)
+    assert not is_for_shares(of_torch(functional.soft_margin_loss), (COUNT,), YES)  # a wrong loss in another way
     assert not wants_logits(of_torch(overlap), (COUNT,), YES)
     assert wants_logits(of_torch(functional.binary_cross_entropy_with_logits), (COUNT,), YES)
     assert wants_logits(of_torch(focal), (COUNT, KINDS), CLASSES)

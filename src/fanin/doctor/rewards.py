@@ -201,11 +201,12 @@ def is_for_shares(function: Function, shape: tuple[int, ...], targets: Array) ->
     if hot is None:
         return False
     yes = (hot + 1) / 2
-    found = _costs(function, (yes, 10 * yes, np.full(shape, 0.5), _SURE * hot, np.full(shape, _SURE)), targets)
+    put = (yes, 10 * yes, np.full(shape, 0.5), np.ones(shape), _SURE * hot, np.full(shape, _SURE))
+    found = _costs(function, put, targets)
     if found is None:
         return False
-    exact, beyond, unsure, logits, alike = found
-    return beyond < exact < unsure and logits >= alike
+    exact, beyond, unsure, all_yes, logits, alike = found
+    return beyond < exact < min(unsure, all_yes) and logits >= alike
 
 
 def leaves_out(function: Function, outputs: Array, targets: Array, where: NDArray[np.bool_], axis: int) -> bool:
