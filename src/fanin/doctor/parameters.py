@@ -130,7 +130,7 @@ def _is_added(facts: Facts, path: str) -> bool:
 
 def repeated_weights(facts: Facts) -> Iterator[Suspicion]:
     """Layers that hold the same random numbers."""
-    twins = next(twin_weights(facts), None)
+    twins = next(_twin_weights(facts), None)
     if twins is not None:
         path, others = twins
         yield Suspicion(
@@ -157,12 +157,12 @@ def repeated_weights(facts: Facts) -> Iterator[Suspicion]:
         )  # fmt: skip
 
 
-def twin_weights(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _twin_weights(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Weights of branches that make the same of the same input, for a step that treats all of them alike.
 
     Nothing ever tells such branches apart. A weight of the first one, and those of the others in its place.
     """
-    keys = _shapes_of_work(facts)
+    keys = _kinds_of_work(facts)
     for index, op in enumerate(facts.ops):
         users = [facts.ops[each].kind for each in facts.graph.users[index]]
         if op.kind in _ALIKE or (op.kind == "concat" and users and {*users} <= {"mean", "sum", "max"}):
@@ -170,7 +170,7 @@ def twin_weights(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
             for source in dict.fromkeys(op.inputs):
                 branches.setdefault(keys[source], []).append(source)
             for first, *rest in branches.values():
-                own = _params_of(facts, first)
+                own = _params_of(facts, first) if rest else []
                 same = [paths for each in rest if _hold_alike(facts, own, paths := _params_of(facts, each))]
                 at = next((at for at, path in enumerate(own) if _is_random(facts, path)), None)
                 others = () if at is None else tuple(paths[at] for paths in same if paths[at] != own[at])
@@ -178,7 +178,7 @@ def twin_weights(facts: Facts) -> Iterator[tuple[str, tuple[str, ...]]]:
                     yield own[at], others
 
 
-def _shapes_of_work(facts: Facts) -> list[int]:
+def _kinds_of_work(facts: Facts) -> list[int]:
     """A number for each step: the same for two that do the same with the same inputs, but for the weights' values."""
     numbers: dict[Any, int] = {}
     found: list[int] = []
