@@ -139,6 +139,10 @@ def test_outputs_that_meet_all_targets():
     crossed = of_torch(lambda z, y: (z[:, 0] - y).square().mean())
     assert blind_to_pairs(crossed, (COUNT, 1), NUMBERS)
     assert not blind_to_pairs(of_torch(lambda z, y: z.square().mean()), (COUNT, 1), NUMBERS)
+    cosine = of_torch(lambda z, y: -functional.cosine_similarity(z, y).mean())
+    assert not blind_to_pairs(cosine, (COUNT, 1), NUMBERS)  # it sees signs alone, but whose they are
+    alone = of_torch(lambda z, y: -(y * z.log_softmax(1)).mean() + y.sum())
+    assert not blind_to_pairs(alone, (COUNT, 1), NUMBERS)  # no output changes it
 
 
 def test_what_cannot_be_judged_is_not():

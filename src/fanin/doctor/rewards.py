@@ -286,12 +286,14 @@ def blind_to_pairs(function: Function, shape: tuple[int, ...], targets: Array) -
     """
     if targets.size != np.prod(shape) or not np.issubdtype(targets.dtype, np.floating):
         return False
-    drawn = np.random.default_rng(0).uniform(0.1, 0.9, shape)
-    found = _costs(function, (drawn,), targets), _costs(function, (drawn,), 2 * targets + 1)
-    differs = (
-        found[0] is not None and found[1] is not None and abs(found[1][0] - found[0][0]) > _SAME * abs(found[0][0])
-    )
-    return differs and blind_to_targets(function, shape, targets)
+    drawn, y = np.random.default_rng(0).normal(size=shape), targets
+    given = ((drawn, y), (2 * drawn, y), (drawn, 2 * y + 1), (drawn, np.roll(y, 1, 0)))
+    costs = [_cost(function, *each) for each in given]
+    known = [each for each in costs if each is not None]
+    if len(known) < len(costs):
+        return False
+    doubled, others, exchanged = (abs(each - known[0]) > _SAME * abs(known[0]) for each in known[1:])
+    return doubled and others and not exchanged and blind_to_targets(function, shape, targets)
 
 
 def blind_to_size(function: Function, shape: tuple[int, ...], targets: Array) -> bool:
