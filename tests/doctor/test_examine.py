@@ -234,3 +234,16 @@ def test_codes_are_unique_and_every_check_speaks_for_itself():
         assert code == check.code
         assert check.cause.endswith(".")
         assert check.find.__doc__
+
+
+@pytest.mark.parametrize("last", [0.9, 5000.0])
+def test_accuracy_by_chance_is_nothing_learned_where_the_loss_is_lost(last):
+    """Nine answers in ten are right by chance; a rate ten times smaller has a lower loss and the same answers."""
+    values, labels = good(), np.where(np.arange(N) % 10, Y, (Y + 1) % 3)
+
+    def train(learning_rate=None, **_):
+        loss = last if learning_rate is None else 0.2
+        return replace(trial(True, values), losses=(1.1, loss), outputs=(np.eye(3, dtype=np.float32)[labels],))
+
+    found, _ = examined(patient(values, train=train, setup=Setup(optimizer="adam", learning_rate=1.0)))
+    assert [each.code for each in found if each.severity == "error"] == ["learning-rate-too-large"] * (last > 1)
