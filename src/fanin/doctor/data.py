@@ -70,9 +70,10 @@ def constant_inputs(facts: Facts) -> Iterator[Suspicion]:
 
 def _one_row(facts: Facts) -> Iterator[Suspicion]:
     """Fractions that choose rows of a table: cut off to whole numbers they are nearly all the same."""
-    for index, op in enumerate(facts.ops):
+    lookups = [index for index, op in enumerate(facts.ops) if op.kind == "lookup"]
+    for index in lookups:
         before = [facts.ops[each].kind for each in facts.before(index)]
-        if op.kind == "lookup" and "input" in before and {*before} <= {"input", "move"} and len(facts.inputs) == 1:
+        if "input" in before and {*before} <= {"input", "move"} and len(facts.inputs) == 1:
             (array,) = facts.inputs
             rows = np.trunc(array)
             kinds, counts = np.unique(rows, return_counts=True)
