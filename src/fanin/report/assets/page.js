@@ -20,9 +20,15 @@
     return ticks.length > 1 ? thinned(ticks, most) : undefined;
   };
   const thinned = (ticks, most) => ticks.filter((_, i) => i % Math.ceil(ticks.length / most) === 0);
+  // Steps and counts lie at whole numbers: where there are few, nothing stands between them.
+  const counted = (values, most) => {
+    const [low, high] = d3.extent(values);
+    return values.every(Number.isInteger) && high - low < most ? d3.range(low, high + 1) : most;
+  };
   const axis = (a, values, most) => ({
     type: a.log ? "log" : "linear", domain: a.domain ?? undefined,
-    ticks: a.ticks.length ? thinned(a.ticks, most) : a.log ? logTicks(a.domain ?? values, most) : most, tickFormat: shown,
+    ticks: a.ticks.length ? thinned(a.ticks, most) : a.log ? logTicks(a.domain ?? values, most) : a.domain ? most : counted(values, most),
+    tickFormat: shown,
   });
 
   // Each point of each line, with what a tip says of it.
