@@ -78,7 +78,12 @@ def call_arguments(model: keras.Model, example: Any) -> tuple[tuple[Any, ...], d
 
 
 def _takes_one(model: keras.Model, example: tuple[Any, ...]) -> bool:
-    """Whether a model is called with all inputs in one argument, which `fit` does, because it takes no more."""
+    """Whether a model is called with all inputs in one argument, which `fit` does, because it takes no more.
+
+    A functional model says how many inputs it has.
+    """
+    if getattr(model, "inputs", None):
+        return False
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = inspect.signature(model.call).parameters.values()
     if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in parameters):
